@@ -1,0 +1,63 @@
+/**
+ * The cluster state as every role sees it: small records with revisions, changed atomically,
+ * watched by all. SQLite (one machine) and etcd (a cluster) keep the same promises, written down
+ * in the contract test. Desired state lives here; no role calls another to change something.
+ */
+import type { Kind, RecordOf } from "./records.ts";
+
+/** One record as stored. `revision` is the number of the change that wrote it last. */
+export type Entry<K extends Kind = Kind> = K extends Kind
+  ? { kind: K; id: string; value: RecordOf<K>; revision: number }
+  : never;
+
+/**
+ * One wished change. `expected` makes it conditional on the record's revision; 0 means "must not
+ * exist". With `lease` the record disappears when the lease ends.
+ */
+export type Change<K extends Kind = Kind> = K extends Kind
+  ?
+      | { kind: K; id: string; value: RecordOf<K>; expected?: number; lease?: Lease }
+      | { kind: K; id: string; value: null; expected?: number }
+  : never;
+
+/** What a watcher is told: the record as it is after the change, or null when it is gone. */
+export type Seen<K extends Kind = Kind> = K extends Kind
+  ? { kind: K; id: string; value: RecordOf<K> | null; revision: number }
+  : never;
+
+/** On a conflict `revision` is that of the record as it is now, 0 if there is none. */
+export type Commit =
+  | { ok: true; revision: number }
+  | { ok: false; reason: "conflict"; kind: Kind; id: string; revision: number }
+  | { ok: false; reason: "invalid"; kind: Kind; id: string; problems: string[] };
+
+/** A claim on being alive. `lost` resolves when it ended without `revoke`. */
+export interface Lease {
+  readonly id: string;
+  readonly lost: Promise<void>;
+  /** Ends the lease now; its records are deleted in one revision. */
+  revoke(): Promise<void>;
+}
+
+export interface Watch {
+  close(): void;
+}
+
+export interface ClusterState {
+  get<K extends Kind>(kind: K, id: string): Promise<Entry<K> | undefined>;
+  /** All records of a kind, by id, and the revision at which the list was true. */
+  list<K extends Kind>(kind: K): Promise<{ entries: Entry<K>[]; revision: number }>;
+  /** All or nothing: one new revision for all changes, or none. Values are validated. */
+  commit(changes: readonly Change[]): Promise<Commit>;
+  /**
+   * Tells every change after `fromRevision`, in order, one call per revision. A watcher too far
+   * behind (history compacted) gets `reset` first, then every live record as a change.
+   */
+  watch(
+    fromRevision: number,
+    watcher: { changed(seen: Seen[], revision: number): void; reset?(): void },
+  ): Watch;
+  /** Renewed by itself until revoked or closed; ends `ttlMs` after its process died. */
+  lease(options: { ttlMs: number }): Promise<Lease>;
+  close(): Promise<void>;
+}

@@ -1,0 +1,55 @@
+/**
+ * One turn of the event loop, as the data plane sees it: many reads, then one flush. Output of all
+ * callbacks of a turn is collected and written once per connection by one `setImmediate`; doing it
+ * at the end of each callback instead costs half as much CPU again per request. The clock is read
+ * once per turn.
+ */
+import { clock } from "../runtime/clock.ts";
+import { Arena } from "./arena.ts";
+import type { Connection } from "./connection.ts";
+
+/** 256 MB of address space, of which only what was once in use at the same time is resident. */
+const SLAB_COUNT = 8192;
+
+export class Loop {
+  readonly arena: Arena;
+  /** Monotonic milliseconds, read at the first event of this turn. */
+  nowMs: number = clock.nowMs();
+  /** Bytes that the kernel has not taken yet, over all connections. */
+  unsentSize = 0;
+  /** Bytes of half messages and of paused input, over all connections. */
+  keptSize = 0;
+  #dirty: Connection[] = [];
+  #flushing: Connection[] = [];
+  #open = false;
+  readonly #flushLater = (): void => this.flush();
+
+  constructor({ slabCount = SLAB_COUNT }: { slabCount?: number } = {}) {
+    this.arena = new Arena({ slabCount });
+  }
+
+  /** Every callback that enters the data plane calls this first. */
+  turn(): void {
+    if (this.#open) return;
+    this.#open = true;
+    this.nowMs = clock.nowMs();
+    setImmediate(this.#flushLater);
+  }
+
+  markDirty(connection: Connection): void {
+    this.#dirty.push(connection);
+    if (!this.#open) this.turn();
+  }
+
+  /** Writes what the turn has collected. Receivers may make more while we write: again, then. */
+  flush(): void {
+    while (this.#dirty.length > 0) {
+      const batch = this.#dirty;
+      this.#dirty = this.#flushing;
+      this.#flushing = batch;
+      for (let i = 0; i < batch.length; i++) batch[i]!.flush();
+      batch.length = 0;
+    }
+    this.#open = false;
+  }
+}

@@ -1,0 +1,64 @@
+/**
+ * What can be wrong with a command, and the answer in each dialect. The words are memcached's
+ * wherever memcached has an answer; clients match on some of them.
+ */
+
+export type ProblemRow = {
+  /** Text and meta reply, without line end. */
+  text: string;
+  /** Binary status and its value. */
+  status: number;
+  statusText: string;
+  /** The stream can not be trusted after this: answer, then close. */
+  closes: boolean;
+};
+
+/** Binary statuses: protocol_binary.h and BinaryProtocolRevamped, "Response Status". */
+export const Status = {
+  ok: 0x00,
+  notFound: 0x01,
+  exists: 0x02,
+  tooLarge: 0x03,
+  invalidArguments: 0x04,
+  notStored: 0x05,
+  nonNumeric: 0x06,
+  authError: 0x20,
+  authContinue: 0x21,
+  unknownCommand: 0x81,
+  outOfMemory: 0x82,
+  busy: 0x85,
+  temporaryFailure: 0x86,
+} as const;
+
+const row = (text: string, status: number, statusText: string, closes = false): ProblemRow =>
+  ({ text, status, statusText, closes });
+
+export const PROBLEMS = {
+  none: row("", 0, ""),
+  error: row("ERROR", Status.unknownCommand, "Unknown command"),
+  badFormat: row("CLIENT_ERROR bad command line format", Status.invalidArguments, "Invalid arguments"),
+  badChunk: row("CLIENT_ERROR bad data chunk", Status.invalidArguments, "Invalid arguments"),
+  badExptime: row("CLIENT_ERROR invalid exptime argument", Status.invalidArguments, "Invalid arguments"),
+  invalidFlag: row("CLIENT_ERROR invalid flag", Status.invalidArguments, "Invalid arguments"),
+  badKeyEncoding: row("CLIENT_ERROR error decoding key", Status.invalidArguments, "Invalid arguments"),
+  tooLarge: row("SERVER_ERROR object too large for cache", Status.tooLarge, "Too large."),
+  absurdSize: row("SERVER_ERROR object too large for cache", Status.tooLarge, "Too large.", true),
+  lineTooLong: row("CLIENT_ERROR line too long", Status.invalidArguments, "Invalid arguments", true),
+  badMagic: row("CLIENT_ERROR bad magic byte", Status.invalidArguments, "Invalid arguments", true),
+  badLengths: row("CLIENT_ERROR lengths contradict each other", Status.invalidArguments, "Invalid arguments", true),
+  unauthenticated: row("CLIENT_ERROR unauthenticated", Status.authError, "Auth failure."),
+  loginFailed: row("CLIENT_ERROR authentication failed", Status.authError, "Auth failure."),
+  loginAbandoned: row("CLIENT_ERROR too many failed logins", Status.authError, "Auth failure.", true),
+  tlsUnavailable: row("CLIENT_ERROR TLS is not configured on this port", Status.invalidArguments, "", true),
+  readOnly: row("CLIENT_ERROR credential is read-only", Status.notStored, "credential is read-only"),
+  noRead: row("CLIENT_ERROR credential may not read", Status.notStored, "credential may not read"),
+  noFlush: row("CLIENT_ERROR credential may not flush", Status.notStored, "credential may not flush"),
+  notFound: row("NOT_FOUND", Status.notFound, "Not found"),
+  noShard: row("SERVER_ERROR no live shard", Status.temporaryFailure, "no live shard"),
+  timedOut: row("SERVER_ERROR shard timed out", Status.temporaryFailure, "shard timed out"),
+  connectionClosed: row("SERVER_ERROR shard connection closed", Status.temporaryFailure, "shard connection closed"),
+  brokenReply: row("SERVER_ERROR broken reply from shard", Status.temporaryFailure, "broken reply from shard"),
+  queueFull: row("SERVER_ERROR shard queue is full", Status.busy, "shard queue is full"),
+} as const satisfies Record<string, ProblemRow>;
+
+export type Problem = keyof typeof PROBLEMS;

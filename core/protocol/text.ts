@@ -1,0 +1,405 @@
+/**
+ * The text dialect (protocol.txt, "Commands"): framing of command lines and of replies. Meta
+ * commands share the lines and are framed in meta.ts.
+ *
+ * A line is framed only when we are certain where its command ends: what memcached would answer
+ * with one error line is refused here with the same words, so that a malformed line never reaches
+ * a shard and can never shift replies. Where memcached would go on to read the data block of a
+ * refused storage command as commands, its announced bytes are skipped instead.
+ */
+import { Command, COMMANDS, Result } from "./command.ts";
+import {
+  DIGITS_MAX,
+  KEY_SIZE_MAX,
+  LINE_SIZE_MAX,
+  RETRIEVAL_LINE_SIZE_MAX,
+  SKIP_SIZE_MAX,
+  VALUE_SIZE_MAX,
+} from "./limits.ts";
+import { frameMeta } from "./meta.ts";
+import type { Reply } from "./reply.ts";
+import { type Request, TOKEN_COUNT_MAX, Verdict } from "./request.ts";
+
+const LF = 0x0a;
+const CR = 0x0d;
+const SPACE = 0x20;
+const ZERO = 0x30;
+const NINE = 0x39;
+
+type Verb = {
+  command: number;
+  frame(request: Request, bytes: Uint8Array, from: number, to: number): Verdict;
+};
+
+/** How the line of each verb is read. Tokens include the verb itself. */
+const VERBS: ReadonlyMap<string, Verb> = new Map([
+  ["get", { command: Command.get, frame: frameRetrieval }],
+  ["gets", { command: Command.gets, frame: frameRetrieval }],
+  ["gat", { command: Command.gat, frame: frameRetrieval }],
+  ["gats", { command: Command.gats, frame: frameRetrieval }],
+  ["set", { command: Command.set, frame: frameStorage }],
+  ["add", { command: Command.add, frame: frameStorage }],
+  ["replace", { command: Command.replace, frame: frameStorage }],
+  ["append", { command: Command.append, frame: frameStorage }],
+  ["prepend", { command: Command.prepend, frame: frameStorage }],
+  ["cas", { command: Command.cas, frame: frameStorage }],
+  ["delete", { command: Command.delete, frame: frameKeyLine(2, 4) }],
+  ["incr", { command: Command.incr, frame: frameKeyLine(3, 4) }],
+  ["decr", { command: Command.decr, frame: frameKeyLine(3, 4) }],
+  ["touch", { command: Command.touch, frame: frameKeyLine(3, 4) }],
+  ["mg", { command: Command.mg, frame: frameMeta }],
+  ["ms", { command: Command.ms, frame: frameMeta }],
+  ["md", { command: Command.md, frame: frameMeta }],
+  ["ma", { command: Command.ma, frame: frameMeta }],
+  ["me", { command: Command.me, frame: frameMeta }],
+  ["mn", { command: Command.mn, frame: frameLine(1, TOKEN_COUNT_MAX) }],
+  ["flush_all", { command: Command.flush_all, frame: frameFlush }],
+  ["stats", { command: Command.stats, frame: frameLine(1, TOKEN_COUNT_MAX) }],
+  ["version", { command: Command.version, frame: frameLine(1, TOKEN_COUNT_MAX) }],
+  ["verbosity", { command: Command.verbosity, frame: frameLine(2, TOKEN_COUNT_MAX) }],
+  ["quit", { command: Command.quit, frame: frameLine(1, TOKEN_COUNT_MAX) }],
+]);
+const VERB_SIZE_MAX = 9;
+
+// Verbs by their first bytes and size, so that a request needs no string. One slot per verb.
+const VERB_TABLE: (Verb & { name: string })[][] = Array.from({ length: 256 }, () => []);
+const verbHash = (first: number, last: number, size: number): number =>
+  (first + last * 3 + size * 7) & 255;
+for (const [name, verb] of VERBS) {
+  const hash = verbHash(name.charCodeAt(0), name.charCodeAt(name.length - 1), name.length);
+  VERB_TABLE[hash]!.push({ name, ...verb });
+}
+
+function findVerb(bytes: Uint8Array, at: number, end: number): Verb | undefined {
+  const size = end - at;
+  if (size < 2 || size > VERB_SIZE_MAX) return undefined;
+  const candidates = VERB_TABLE[verbHash(bytes[at]!, bytes[end - 1]!, size)]!;
+  for (let c = 0; c < candidates.length; c++) {
+    const verb = candidates[c]!;
+    let i = 0;
+    while (i < size && verb.name.charCodeAt(i) === bytes[at + i]) i++;
+    if (i === size && verb.name.length === size) return verb;
+  }
+  return undefined;
+}
+
+/** Frames the command line at `from`, and its data block where it has one. */
+export function frameText(request: Request, bytes: Uint8Array, from: number, to: number): Verdict {
+  let at = from + request.scannedSize;
+  while (at < to && bytes[at] !== LF) at++;
+  if (at === to) return unfinishedLine(request, bytes, from, to);
+  request.scannedSize = 0;
+  request.lineEnd = at + 1;
+  // memcached leaves the CR of an otherwise empty line in place: both are answered ERROR.
+  request.lineStop = at > from && bytes[at - 1] === CR ? at - 1 : at;
+  request.size = request.lineEnd - from;
+  request.quiet = false;
+  request.quietSize = 0;
+  request.keyIsBase64 = false;
+  request.valueSize = 0;
+  tokenize(request, bytes, from, request.lineStop);
+  const verb =
+    request.tokenCount === 0
+      ? undefined
+      : findVerb(bytes, request.tokenAt[0]!, request.tokenEnd[0]!);
+  if (verb === undefined) return request.refuse(Command.invalid, "error", request.size);
+  request.command = verb.command;
+  return verb.frame(request, bytes, from, to);
+}
+
+/** Only a retrieval may be long: thousands of keys. Anything else without an end is garbage. */
+function unfinishedLine(request: Request, bytes: Uint8Array, from: number, to: number): Verdict {
+  const size = to - from;
+  if (size > LINE_SIZE_MAX) {
+    let at = from;
+    while (at < to && bytes[at] === SPACE) at++;
+    const isRetrieval = bytes[at] === 0x67 /* g */ && (bytes[at + 1] === 0x65 || bytes[at + 1] === 0x61);
+    if (!isRetrieval || size > RETRIEVAL_LINE_SIZE_MAX) {
+      request.scannedSize = 0;
+      return request.refuse(Command.invalid, "lineTooLong", size);
+    }
+  }
+  request.scannedSize = size;
+  request.sizeNeeded = size + 1;
+  return Verdict.incomplete;
+}
+
+function tokenize(request: Request, bytes: Uint8Array, from: number, stop: number): void {
+  let count = 0;
+  let at = from;
+  while (count < TOKEN_COUNT_MAX) {
+    while (at < stop && bytes[at] === SPACE) at++;
+    if (at === stop) break;
+    request.tokenAt[count] = at;
+    while (at < stop && bytes[at] !== SPACE) at++;
+    request.tokenEnd[count++] = at;
+  }
+  request.tokenCount = count;
+}
+
+// ---- the shapes of lines ------------------------------------------------------------------
+
+/** `get <key>+`, `gat <exptime> <key>+`: keys from `keyAt` to `lineStop`, `keySize` the first. */
+function frameRetrieval(request: Request, bytes: Uint8Array, from: number): Verdict {
+  const touches = request.command === Command.gat || request.command === Command.gats;
+  const first = touches ? 2 : 1;
+  if (request.tokenCount < 2) return request.refuse(request.command, "error", request.size);
+  if (touches && !isNumber(bytes, request.tokenAt[1]!, request.tokenEnd[1]!)) {
+    return request.refuse(request.command, "badExptime", request.size);
+  }
+  if (request.tokenCount === first) {
+    request.keyAt = request.lineStop;
+    request.keySize = 0;
+    return Verdict.framed;
+  }
+  request.keyAt = request.tokenAt[first]!;
+  request.keySize = request.tokenEnd[first]! - request.keyAt;
+  for (let i = first; i < request.tokenCount; i++) {
+    if (request.tokenEnd[i]! - request.tokenAt[i]! > KEY_SIZE_MAX) return badFormat(request);
+  }
+  if (request.tokenCount === TOKEN_COUNT_MAX) {
+    const last = request.tokenEnd[TOKEN_COUNT_MAX - 1]!;
+    if (hasLongToken(bytes, last, request.lineStop)) return badFormat(request);
+  }
+  return request.size === request.lineEnd - from ? Verdict.framed : badFormat(request);
+}
+
+function hasLongToken(bytes: Uint8Array, from: number, stop: number): boolean {
+  let start = from;
+  for (let at = from; at < stop; at++) {
+    if (bytes[at] === SPACE) start = at + 1;
+    else if (at - start >= KEY_SIZE_MAX) return true;
+  }
+  return false;
+}
+
+/** `set <key> <flags> <exptime> <bytes> [noreply]`, `cas` with `<cas unique>` before noreply. */
+function frameStorage(request: Request, bytes: Uint8Array, from: number, to: number): Verdict {
+  const needed = request.command === Command.cas ? 6 : 5;
+  const { tokenAt, tokenEnd, tokenCount } = request;
+  if (tokenCount !== needed && tokenCount !== needed + 1) {
+    return request.refuse(request.command, "error", request.size);
+  }
+  noteNoreply(request, bytes);
+  const valueSize = parseSize(bytes, tokenAt[4]!, tokenEnd[4]!);
+  if (valueSize < 0) return badFormat(request);
+  const size = request.lineEnd - from + valueSize + 2;
+  if (size > SKIP_SIZE_MAX) return request.refuse(request.command, "absurdSize", to - from);
+  request.size = size;
+  request.keyAt = tokenAt[1]!;
+  request.keySize = tokenEnd[1]! - request.keyAt;
+  let isNumeric = isNumber(bytes, tokenAt[2]!, tokenEnd[2]!) && isNumber(bytes, tokenAt[3]!, tokenEnd[3]!);
+  if (needed === 6) isNumeric &&= isNumber64(bytes, tokenAt[5]!, tokenEnd[5]!);
+  if (request.keySize > KEY_SIZE_MAX || !isNumeric) return badFormat(request);
+  return frameData(request, bytes, from, to, valueSize);
+}
+
+/** The data block behind a line: `valueSize` bytes and a line end. */
+export function frameData(
+  request: Request,
+  bytes: Uint8Array,
+  from: number,
+  to: number,
+  valueSize: number,
+): Verdict {
+  request.valueAt = request.lineEnd;
+  request.valueSize = valueSize;
+  if (valueSize > VALUE_SIZE_MAX) return request.refuse(request.command, "tooLarge", request.size);
+  if (to - from < request.size) {
+    request.sizeNeeded = request.size;
+    return Verdict.incomplete;
+  }
+  const end = request.valueAt + valueSize;
+  if (bytes[end] !== CR || bytes[end + 1] !== LF) {
+    return request.refuse(request.command, "badChunk", request.size);
+  }
+  return Verdict.framed;
+}
+
+/** A line with a key and nothing behind it, of `min` to `max` tokens. */
+function frameKeyLine(min: number, max: number): Verb["frame"] {
+  return (request, bytes) => {
+    const { tokenCount } = request;
+    if (tokenCount < min || tokenCount > max) {
+      return request.refuse(request.command, "error", request.size);
+    }
+    request.keyAt = request.tokenAt[1]!;
+    request.keySize = request.tokenEnd[1]! - request.keyAt;
+    if (tokenCount > min) noteNoreply(request, bytes);
+    return request.keySize > KEY_SIZE_MAX ? badFormat(request) : Verdict.framed;
+  };
+}
+
+/** A line without a key. */
+function frameLine(min: number, max: number): Verb["frame"] {
+  return (request, bytes) => {
+    const { tokenCount } = request;
+    if (tokenCount < min || tokenCount > max) {
+      return request.refuse(request.command, "error", request.size);
+    }
+    if (request.command === Command.verbosity) noteNoreply(request, bytes);
+    return Verdict.framed;
+  };
+}
+
+/** `flush_all [delay] [noreply]`. */
+function frameFlush(request: Request, bytes: Uint8Array): Verdict {
+  const { tokenCount, tokenAt, tokenEnd } = request;
+  if (tokenCount > 3) return request.refuse(request.command, "error", request.size);
+  noteNoreply(request, bytes);
+  const argumentCount = tokenCount - 1 - (request.quiet ? 1 : 0);
+  if (argumentCount > 0 && !isNumber(bytes, tokenAt[1]!, tokenEnd[1]!)) {
+    return request.refuse(request.command, "badExptime", request.size);
+  }
+  return Verdict.framed;
+}
+
+const badFormat = (request: Request): Verdict =>
+  request.refuse(request.command, "badFormat", request.size);
+
+const NOREPLY = Buffer.from("noreply");
+
+function noteNoreply(request: Request, bytes: Uint8Array): void {
+  const last = request.tokenCount - 1;
+  const at = request.tokenAt[last]!;
+  const end = request.tokenEnd[last]!;
+  if (last === 0 || end - at !== NOREPLY.length) return;
+  for (let i = 0; i < NOREPLY.length; i++) if (bytes[at + i] !== NOREPLY[i]) return;
+  request.quiet = true;
+  request.quietAt = at - 1;
+  request.quietSize = NOREPLY.length + 1;
+}
+
+// ---- numbers ------------------------------------------------------------------------------
+
+/** What strtol takes and memcached's safe_strtol lets pass: digits, with a sign or without. */
+export function isNumber(bytes: Uint8Array, at: number, end: number): boolean {
+  if (bytes[at] === 0x2d || bytes[at] === 0x2b) at++;
+  if (at === end || end - at > DIGITS_MAX) return false;
+  for (; at < end; at++) if (bytes[at]! < ZERO || bytes[at]! > NINE) return false;
+  return true;
+}
+
+/** A number that also fits into 64 bits. */
+function isNumber64(bytes: Uint8Array, at: number, end: number): boolean {
+  if (!isNumber(bytes, at, end)) return false;
+  if (end - at < DIGITS_MAX) return true;
+  const digits = Buffer.from(bytes.subarray(at, end)).toString("latin1");
+  return BigInt(digits) < 1n << 64n;
+}
+
+/** Digits as a size in bytes; -1 when it is none, or larger than 32 bits signed. */
+export function parseSize(bytes: Uint8Array, at: number, end: number): number {
+  if (at === end || end - at > 10) return -1;
+  let size = 0;
+  for (; at < end; at++) {
+    const digit = bytes[at]! - ZERO;
+    if (digit < 0 || digit > 9) return -1;
+    size = size * 10 + digit;
+  }
+  return size > 0x7fffffff ? -1 : size;
+}
+
+// ---- replies ------------------------------------------------------------------------------
+
+const V = 0x56;
+const E = 0x45;
+const S = 0x53;
+
+/** Longest line of a reply: a VALUE line with key, flags, size and cas, or a STAT line. */
+const REPLY_LINE_SIZE_MAX = 4096;
+
+/** Frames the reply at `from` to a request of `command`, by the shape of its row. */
+export function frameTextReply(
+  reply: Reply,
+  bytes: Uint8Array,
+  from: number,
+  to: number,
+  command: number,
+): Verdict {
+  const { shape } = COMMANDS[command]!;
+  reply.valueCount = 0;
+  let at = from;
+  for (;;) {
+    let lineEnd = at;
+    while (lineEnd < to && bytes[lineEnd] !== LF) lineEnd++;
+    if (lineEnd === to) {
+      return to - at > REPLY_LINE_SIZE_MAX ? Verdict.refused : reply.incomplete(to - from + 1);
+    }
+    lineEnd++;
+    const first = bytes[at]!;
+    const second = bytes[at + 1]!;
+    if (shape === "values" && first === V && second === 0x41 /* VALUE */) {
+      const end = endOfValue(bytes, lineEnd, lastNumberAt(bytes, at, lineEnd, command));
+      if (end < 0) return Verdict.refused;
+      if (end > to) return reply.incomplete(end - from);
+      reply.valueCount++;
+      at = end;
+      continue;
+    }
+    if (shape === "stats" && first === S && second === 0x54 /* STAT */) {
+      at = lineEnd;
+      continue;
+    }
+    if (shape === "meta" && first === V && second === 0x41 /* VA */) {
+      const end = endOfValue(bytes, lineEnd, at + 3);
+      if (end < 0) return Verdict.refused;
+      if (end > to) return reply.incomplete(end - from);
+      lineEnd = end;
+    }
+    reply.size = lineEnd - from;
+    reply.result = textResult(bytes, at, lineEnd, reply.valueCount, shape === "values");
+    if (command === Command.mg && reply.result === Result.ok) reply.result = Result.hit;
+    return Verdict.framed;
+  }
+}
+
+/** `VALUE <key> <flags> <bytes> [<cas unique>]`: where the bytes token starts. */
+function lastNumberAt(bytes: Uint8Array, lineAt: number, lineEnd: number, command: number): number {
+  let at = lineEnd;
+  let blanks = command === Command.gets || command === Command.gats ? 2 : 1;
+  while (at > lineAt) {
+    if (bytes[at - 1] === SPACE && --blanks === 0) return at;
+    at--;
+  }
+  return lineEnd;
+}
+
+/** Offset behind the data block that follows a line, from its size at `digitsAt`; -1 if none. */
+function endOfValue(bytes: Uint8Array, lineEnd: number, digitsAt: number): number {
+  let size = 0;
+  let at = digitsAt;
+  for (; bytes[at]! >= ZERO && bytes[at]! <= NINE; at++) size = size * 10 + bytes[at]! - ZERO;
+  if (at === digitsAt || size > VALUE_SIZE_MAX + 1024) return -1;
+  return lineEnd + size + 2;
+}
+
+/** What the deciding line (the last, or the only one) says. */
+function textResult(
+  bytes: Uint8Array,
+  at: number,
+  lineEnd: number,
+  valueCount: number,
+  isRetrieval: boolean,
+): number {
+  const first = bytes[at];
+  const second = bytes[at + 1];
+  if (isRetrieval && first === E && second === 0x4e) return valueCount > 0 ? Result.hit : Result.miss;
+  switch (first) {
+    case E: // EN(D), EX(ISTS), ERROR
+      if (second === 0x4e) return lineEnd - at === 4 ? Result.miss : Result.ok;
+      return second === 0x58 ? Result.exists : Result.clientError;
+    case 0x4e: // NOT_FOUND, NOT_STORED, NF, NS
+      if (second === 0x46) return Result.notFound;
+      if (second === S) return Result.notStored;
+      return bytes[at + 4] === 0x46 ? Result.notFound : Result.notStored;
+    case 0x43: // CLIENT_ERROR
+      return Result.clientError;
+    case S: // STORED, SERVER_ERROR
+      return second === E ? Result.serverError : Result.ok;
+    case V: // VA
+      return Result.hit;
+    default: // DELETED, TOUCHED, OK, HD, a number
+      return Result.ok;
+  }
+}

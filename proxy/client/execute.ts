@@ -1,0 +1,172 @@
+/**
+ * What happens to a command that was framed and allowed: answered here, or sent to its shard with
+ * its bytes unchanged. Two changes are made on the way, so that every command has exactly one
+ * reply: a quiet binary opcode becomes its loud form, and noreply (meta: q) is left out. The reply
+ * queue keeps quiet what the client did not want to hear.
+ */
+import { HEADER_SIZE, Header, loudOpcode, MAGIC_REQUEST, Opcode } from "../../core/protocol/binary.ts";
+import { Command, COMMANDS, Result } from "../../core/protocol/command.ts";
+import { MEMCACHED_VERSION } from "../../core/protocol/limits.ts";
+import type { Request } from "../../core/protocol/request.ts";
+import { settleFailed } from "../routing/failure.ts";
+import type { Link } from "../routing/link.ts";
+import { Quiet } from "../routing/slots.ts";
+import { answerBinary, answerProblem, answerText } from "./answers.ts";
+import { flushAll, stats } from "./everywhere.ts";
+import { loginBinary, loginText } from "./login.ts";
+import { retrieve } from "./retrieval.ts";
+import type { Session } from "./session.ts";
+
+/** Instead of a size: the command stays unread until the session is woken. */
+export const WAIT = -1;
+
+const TEXT_VERSION = Buffer.from(`VERSION ${MEMCACHED_VERSION}\r\n`);
+const BINARY_VERSION = Buffer.from(MEMCACHED_VERSION);
+const OK = Buffer.from("OK\r\n");
+const META_NOOP = Buffer.from("MN\r\n");
+const MECHANISMS = Buffer.from("PLAIN");
+
+/** Runs the command at `at`; returns how many bytes it consumed, or WAIT. */
+export function execute(session: Session, request: Request, bytes: Buffer, at: number): number {
+  switch (COMMANDS[request.command]!.target) {
+    case "key":
+      if (session.tenant === null) return executeLogin(session, request, bytes);
+      return executeKey(session, request, bytes, at);
+    case "keys":
+      if (session.isBinary) return executeKey(session, request, bytes, at);
+      return retrieve(session, request, bytes, at);
+    case "all":
+      if (request.command === Command.flush_all) return flushAll(session, request, bytes);
+      return stats(session, request, bytes);
+    case "local":
+      executeLocal(session, request, bytes);
+      return request.size;
+  }
+}
+
+function executeLogin(session: Session, request: Request, bytes: Buffer): number {
+  loginText(session, request, bytes);
+  return request.size;
+}
+
+// ---- one key, one shard -------------------------------------------------------------------
+
+function executeKey(session: Session, request: Request, bytes: Buffer, at: number): number {
+  const { queue } = session;
+  const link = linkOfKey(session, request, bytes);
+  const refusal = link === null ? "noShard" : link.refusal();
+  if (refusal === undefined && link!.isFullFor(session)) return WAIT;
+  const slot = openSlot(session, request);
+  if (refusal !== undefined) {
+    settleFailed(queue, queue.slots, slot, refusal);
+    return request.size;
+  }
+  link!.expect(slot);
+  if (!request.quiet) {
+    link!.appendCommand(bytes, at, request.size);
+  } else if (session.isBinary) {
+    bytes[at + Header.opcode] = loudOpcode(request.opcode);
+    link!.appendCommand(bytes, at, request.size);
+  } else {
+    const restAt = request.quietAt + request.quietSize;
+    link!.append(bytes, at, request.quietAt - at);
+    link!.append(bytes, restAt, at + request.size - restAt);
+  }
+  return request.size;
+}
+
+/** Opens the slot of a command and notes what its reply will need. */
+export function openSlot(session: Session, request: Request): number {
+  const { queue } = session;
+  const { slots } = queue;
+  const slot = queue.open(request.command, session.services.loop.nowMs);
+  if (session.isBinary) {
+    slots.opcode[slot] = request.opcode;
+    slots.opaque[slot] = request.opaque;
+    if (request.quiet) slots.quiet[slot] = Quiet.binary;
+  } else if (request.quiet) {
+    const isMeta = COMMANDS[request.command]!.shape === "meta";
+    slots.quiet[slot] = isMeta ? Quiet.meta : Quiet.all;
+  }
+  return slot;
+}
+
+function linkOfKey(session: Session, request: Request, bytes: Buffer): Link | null {
+  const { route } = session.tenant!;
+  const keyEnd = request.keyAt + request.keySize;
+  const owner = request.keyIsBase64
+    ? ownerOfBase64(session, bytes, request.keyAt, keyEnd)
+    : route.ownerOfKey(bytes, request.keyAt, keyEnd);
+  if (owner < 0) return null;
+  const shard = route.shards[owner]!;
+  return session.isBinary ? shard.binary : shard.text;
+}
+
+/** A base64 key lives where the same key in plain bytes does. */
+function ownerOfBase64(session: Session, bytes: Buffer, from: number, to: number): number {
+  const key = Buffer.from(bytes.toString("latin1", from, to), "base64");
+  return session.tenant!.route.ownerOfKey(key, 0, key.length);
+}
+
+/** Deletes the value of a key whose new value was refused; nobody waits for the answer. */
+export function dropOldValue(session: Session, request: Request, bytes: Buffer): void {
+  const link = linkOfKey(session, request, bytes);
+  if (link === null || link.refusal() !== undefined) return;
+  const { slots, loop } = session.services;
+  const slot = slots.open(null, Command.delete, loop.nowMs);
+  const key = bytes.subarray(request.keyAt, request.keyAt + request.keySize);
+  const command = session.isBinary ? binaryDelete(key) : textDelete(key, request.keyIsBase64);
+  slots.opaque[slot] = 0;
+  link.expect(slot);
+  link.append(command, 0, command.length);
+}
+
+function textDelete(key: Buffer, isBase64: boolean): Buffer {
+  const flag = isBase64 ? " b" : "";
+  return Buffer.concat([Buffer.from("md "), key, Buffer.from(`${flag}\r\n`)]);
+}
+
+function binaryDelete(key: Buffer): Buffer {
+  const packet = Buffer.alloc(HEADER_SIZE + key.length);
+  packet[Header.magic] = MAGIC_REQUEST;
+  packet[Header.opcode] = Opcode.delete;
+  packet.writeUInt16BE(key.length, Header.keySize);
+  packet.writeUInt32BE(key.length, Header.bodySize);
+  key.copy(packet, HEADER_SIZE);
+  return packet;
+}
+
+// ---- local replies ------------------------------------------------------------------------
+
+function executeLocal(session: Session, request: Request, bytes: Buffer): void {
+  switch (request.command) {
+    case Command.login:
+      return loginBinary(session, request, bytes);
+    case Command.mechanisms:
+      return answerBinary(session, request, MECHANISMS);
+    case Command.quit:
+      if (session.isBinary) answerBinary(session, request);
+      return session.drain("quit");
+    case Command.version:
+    case Command.noop:
+      return answerAlive(session, request);
+    case Command.mn:
+      return answerText(session, request, META_NOOP);
+    case Command.verbosity:
+      // Verbosity is the operator's; memcached answers OK whatever it does with it.
+      return session.isBinary ? answerBinary(session, request) : answerText(session, request, OK);
+    default:
+      return answerProblem(session, request, "error", Result.clientError);
+  }
+}
+
+/** Clients take these as a sign of life: they must not hide that the cache has no live shard. */
+function answerAlive(session: Session, request: Request): void {
+  const { tenant, isBinary } = session;
+  if (tenant !== null && !tenant.route.hasLiveShard) {
+    return answerProblem(session, request, "noShard", Result.failed);
+  }
+  const isVersion = request.command === Command.version;
+  if (!isBinary) return answerText(session, request, TEXT_VERSION);
+  return answerBinary(session, request, isVersion ? BINARY_VERSION : undefined);
+}

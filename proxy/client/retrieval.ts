@@ -1,0 +1,195 @@
+/**
+ * Text retrievals (`get`, `gets`, `gat`, `gats`). One key, or keys of one shard, go out as the
+ * client sent them. Keys of several shards are split by shard and gathered in the order asked. A
+ * long line is taken in portions, so that no client can have more in flight than the others:
+ *
+ *     get k1 … k64 | k65 … k128 | …    a gather for each portion, END behind the last
+ */
+import { Command, Result } from "../../core/protocol/command.ts";
+import type { Problem } from "../../core/protocol/problem.ts";
+import { type Request, TOKEN_COUNT_MAX } from "../../core/protocol/request.ts";
+import { settleFailed } from "../routing/failure.ts";
+import { GATHER_KEY_COUNT_MAX, KeyGather } from "../routing/gather.ts";
+import type { ShardLinks } from "../routing/route.ts";
+import { openSlot, WAIT } from "./execute.ts";
+import type { Session } from "./session.ts";
+
+const BLANK = 0x20;
+const CR = 0x0d;
+const LF = 0x0a;
+const LINE_END = Buffer.from("\r\n");
+const END = Buffer.from("END\r\n");
+
+/** A line of which keys are still to be asked for. */
+export type Retrieval = {
+  command: number;
+  /** `get`, or `gat <exptime>`: what goes before the keys of each share. */
+  head: Buffer;
+};
+
+/** The keys of one portion: where they start and end, and which shard owns each. */
+const keyAt = new Int32Array(GATHER_KEY_COUNT_MAX);
+const keyEnd = new Int32Array(GATHER_KEY_COUNT_MAX);
+const keyOwner = new Int32Array(GATHER_KEY_COUNT_MAX);
+let keyCount = 0;
+
+/** Runs the whole line at `at`, or its first portion; returns the bytes consumed, or WAIT. */
+export function retrieve(session: Session, request: Request, bytes: Buffer, at: number): number {
+  const { queue } = session;
+  const { route } = session.tenant!;
+  if (request.keySize === 0) {
+    queue.answer(request.command, Result.ok, END, 0, END.length);
+    return request.size;
+  }
+  const isShort = request.tokenCount < TOKEN_COUNT_MAX;
+  if (isShort && request.keyAt + request.keySize === request.lineStop) {
+    const owner = route.ownerOfKey(bytes, request.keyAt, request.lineStop);
+    return retrieveWhole(session, request, bytes, at, owner, 1);
+  }
+  const keysEnd = readKeys(session, bytes, request.keyAt);
+  const isAll = keysEnd >= request.lineStop;
+  const owner = keyOwner[0]!;
+  if (isAll && owner >= 0 && ownsAll(owner)) {
+    return retrieveWhole(session, request, bytes, at, owner, keyCount);
+  }
+  const head = Buffer.from(bytes.subarray(request.tokenAt[0]!, headEnd(request)));
+  const consumed = sendKeys(session, { command: request.command, head }, bytes, keysEnd);
+  return consumed === WAIT ? WAIT : consumed - at;
+}
+
+function headEnd(request: Request): number {
+  const touches = request.command === Command.gat || request.command === Command.gats;
+  return request.tokenEnd[touches ? 1 : 0]!;
+}
+
+function retrieveWhole(
+  session: Session,
+  request: Request,
+  bytes: Buffer,
+  at: number,
+  owner: number,
+  count: number,
+): number {
+  const { queue } = session;
+  const { slots } = queue;
+  const link = owner < 0 ? null : session.tenant!.route.shards[owner]!.text;
+  const refusal = link === null ? "noShard" : link.refusal();
+  if (refusal === undefined && link!.isFullFor(session)) return WAIT;
+  const slot = openSlot(session, request);
+  slots.keyCount[slot] = count;
+  if (refusal !== undefined) {
+    settleFailed(queue, slots, slot, refusal);
+  } else {
+    link!.expect(slot);
+    link!.appendCommand(bytes, at, request.size);
+  }
+  return request.size;
+}
+
+/**
+ * Takes the next portion of a line whose keys go on at `at`; the whole rest of the line is there.
+ * Sets `session.retrieval` while keys are left. Returns the bytes consumed, or WAIT.
+ */
+export function continueRetrieval(
+  session: Session,
+  retrieval: Retrieval,
+  bytes: Buffer,
+  at: number,
+): number {
+  const next = sendKeys(session, retrieval, bytes, readKeys(session, bytes, at));
+  return next === WAIT ? WAIT : next - at;
+}
+
+/** Sends the keys just read, and END when they were the last; returns where to go on, or WAIT. */
+function sendKeys(session: Session, retrieval: Retrieval, bytes: Buffer, keysEnd: number): number {
+  const { queue, tenant } = session;
+  const { shards } = tenant!.route;
+  for (const shard of shards) {
+    if (shard.text.state === "ready" && shard.text.isFullFor(session)) return WAIT;
+  }
+  if (shards.length > 0) sendPortion(session, retrieval, bytes, shards);
+  else queue.counters?.count(retrieval.command, Result.failed, keyCount);
+  let next = keysEnd;
+  while (bytes[next] === BLANK) next++;
+  const isDone = bytes[next] === LF || (bytes[next] === CR && bytes[next + 1] === LF);
+  session.retrieval = isDone ? null : retrieval;
+  if (!isDone) return next;
+  queue.tell(END, 0, END.length);
+  return next + (bytes[next] === CR ? 2 : 1);
+}
+
+/** Notes up to GATHER_KEY_COUNT_MAX keys from `at`; returns where it stopped. */
+function readKeys(session: Session, bytes: Buffer, at: number): number {
+  const { route } = session.tenant!;
+  let cursor = at;
+  keyCount = 0;
+  while (keyCount < GATHER_KEY_COUNT_MAX) {
+    while (bytes[cursor] === BLANK) cursor++;
+    const start = cursor;
+    while (bytes[cursor] !== BLANK && bytes[cursor] !== LF) cursor++;
+    const end = bytes[cursor] === LF && bytes[cursor - 1] === CR ? cursor - 1 : cursor;
+    if (end <= start) return start;
+    keyAt[keyCount] = start;
+    keyEnd[keyCount] = end;
+    keyOwner[keyCount++] = route.ownerOfKey(bytes, start, end);
+    if (bytes[cursor] === LF) return end;
+  }
+  return cursor;
+}
+
+function ownsAll(owner: number): boolean {
+  for (let i = 1; i < keyCount; i++) if (keyOwner[i] !== owner) return false;
+  return true;
+}
+
+/** The slot that asks each shard for its share of the portion being sent, or -1. */
+const slotOfShard: number[] = [];
+
+function sendPortion(
+  session: Session,
+  { command, head }: Retrieval,
+  bytes: Buffer,
+  shards: readonly ShardLinks[],
+): void {
+  const { queue, services } = session;
+  const { slots } = queue;
+  const { nowMs } = services.loop;
+  const gather = KeyGather.open(queue, queue.open(command, nowMs));
+  for (let shard = 0; shard < shards.length; shard++) slotOfShard[shard] = -1;
+  for (let i = 0; i < keyCount; i++) {
+    const owner = keyOwner[i]!;
+    const size = keyEnd[i]! - keyAt[i]!;
+    const { text } = shards[owner]!;
+    let slot = slotOfShard[owner]!;
+    if (slot < 0) {
+      slot = slots.open(null, command, nowMs);
+      slots.keyCount[slot] = 0;
+      slotOfShard[owner] = slot;
+      gather.addPart(slot);
+      refusals[owner] = text.refusal();
+      if (refusals[owner] === undefined) {
+        text.expect(slot);
+        text.append(head, 0, head.length);
+      }
+    }
+    gather.addKey(keyAt[i]!, size, slot);
+    slots.keyCount[slot]!++;
+    // With the blank before the key.
+    if (refusals[owner] === undefined) text.append(bytes, keyAt[i]! - 1, size + 1);
+  }
+  gather.begin(bytes, keyAt[0]!, keyEnd[keyCount - 1]!);
+  for (let shard = 0; shard < shards.length; shard++) {
+    const slot = slotOfShard[shard]!;
+    if (slot < 0) continue;
+    const refusal = refusals[shard];
+    if (refusal === undefined) {
+      shards[shard]!.text.append(LINE_END, 0, LINE_END.length);
+    } else {
+      gather.fail(slot, refusal);
+      slots.free(slot);
+    }
+  }
+}
+
+/** Why the share of a shard could not be sent, by index into the shards. */
+const refusals: (Problem | undefined)[] = [];

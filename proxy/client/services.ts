@@ -1,0 +1,54 @@
+/** What all sessions of a worker share. */
+import type { Loop } from "../../core/io/loop.ts";
+import type { Slots } from "../routing/slots.ts";
+import type { Stash } from "../routing/stash.ts";
+import type { Directory } from "../tenant/directory.ts";
+import type { Session } from "./session.ts";
+
+/** Why a session ended: log field and metric label. */
+export const CLOSE_REASONS = [
+  "client_closed",
+  "client_reset",
+  "quit",
+  "drained",
+  "too_many_failed_logins",
+  "login_timeout",
+  "protocol_error",
+  "credential_revoked",
+  "output_hoarded",
+] as const;
+export type CloseReason = (typeof CLOSE_REASONS)[number];
+
+/** What became of a login: metric label. */
+export const LOGIN_OUTCOMES = ["ok", "wrong", "malformed"] as const;
+export type LoginOutcome = (typeof LOGIN_OUTCOMES)[number];
+
+export interface Services {
+  loop: Loop;
+  slots: Slots;
+  stash: Stash;
+  directory: Directory;
+  /** All sessions, by whether they have logged in. */
+  anonymous: Set<Session>;
+  serving: Set<Session>;
+  counters: SessionCounters;
+  /** Calls `session.proceed` when slots may be free again. */
+  retryLater(session: Session): void;
+}
+
+export class SessionCounters {
+  readonly closed: Float64Array = new Float64Array(CLOSE_REASONS.length);
+  readonly logins: Float64Array = new Float64Array(LOGIN_OUTCOMES.length);
+  accepted = 0;
+  /** Connections refused because there were too many, or no descriptor was left. */
+  dropped = 0;
+  unauthenticated = 0;
+
+  countClosed(reason: CloseReason): void {
+    this.closed[CLOSE_REASONS.indexOf(reason)]!++;
+  }
+
+  countLogin(outcome: LoginOutcome): void {
+    this.logins[LOGIN_OUTCOMES.indexOf(outcome)]!++;
+  }
+}

@@ -1,0 +1,295 @@
+/**
+ * One client connection: what it speaks, who it is, and the loop that takes its commands one
+ * after another. Each command passes the same stations:
+ *
+ *     framed -> logged in? -> allowed? -> room to go on? -> executed (execute.ts)
+ *
+ * Nothing is read from a client while its replies pile up: more commands in flight than its queue
+ * allows, more unsent output than the high-water mark, a full slot table, or a shard connection
+ * that takes no more. Whoever was full wakes the session again.
+ */
+import assert from "node:assert/strict";
+import type { Connection, Receiver } from "../../core/io/connection.ts";
+import { frameBinary } from "../../core/protocol/binary.ts";
+import { Command, Result } from "../../core/protocol/command.ts";
+import { detectDialect } from "../../core/protocol/detect.ts";
+import { LOGIN_SIZE_MAX } from "../../core/protocol/limits.ts";
+import { PROBLEMS, type Problem } from "../../core/protocol/problem.ts";
+import { Request, Verdict } from "../../core/protocol/request.ts";
+import { frameText } from "../../core/protocol/text.ts";
+import { GATHER_KEY_COUNT_MAX } from "../routing/gather.ts";
+import type { LinkWaiter } from "../routing/link.ts";
+import { type QueueOwner, ReplyQueue } from "../routing/replies.ts";
+import type { Login, Member, Tenant } from "../tenant/directory.ts";
+import { ALL_RIGHTS, mayRun, refusalOf } from "../tenant/rights.ts";
+import { answerProblem } from "./answers.ts";
+import { dropOldValue, execute, WAIT } from "./execute.ts";
+import { FAILED_LOGIN_COUNT_MAX } from "./login.ts";
+import type { Retrieval } from "./retrieval.ts";
+import { continueRetrieval } from "./retrieval.ts";
+import type { CloseReason, Services } from "./services.ts";
+
+export type SessionState = "detecting" | "authenticating" | "serving" | "draining" | "closed";
+
+const NEXT_STATES: Record<SessionState, readonly SessionState[]> = {
+  detecting: ["authenticating", "serving", "draining", "closed"],
+  authenticating: ["serving", "draining", "closed"],
+  serving: ["serving", "draining", "closed"],
+  draining: ["closed"],
+  closed: [],
+};
+
+/** Slots that one step of the loop may open: a portion of a multi-get, and its end. */
+const STEP_SLOT_COUNT = GATHER_KEY_COUNT_MAX + 2;
+
+/** All sessions are framed one command at a time, so one object serves all of them. */
+const request = new Request();
+
+export class Session implements Receiver, QueueOwner, LinkWaiter, Member {
+  readonly services: Services;
+  readonly connection: Connection;
+  readonly queue: ReplyQueue;
+  readonly openedAtMs: number;
+  tenant: Tenant | null = null;
+  login: Login | null = null;
+  rights = 0;
+  isBinary = false;
+  failedLoginCount = 0;
+  /** A retrieval line of which some keys are still to be asked for. */
+  retrieval: Retrieval | null = null;
+  #state: SessionState = "detecting";
+  /** Announced bytes of a refused command that are still to be dropped. */
+  #skipSize = 0;
+  #scannedSize = 0;
+  #closeReason: CloseReason = "client_closed";
+
+  constructor(services: Services, connect: (session: Session) => Connection) {
+    this.services = services;
+    this.connection = connect(this);
+    this.queue = new ReplyQueue(services.slots, services.stash, this.connection, this);
+    this.openedAtMs = services.loop.nowMs;
+    services.counters.accepted++;
+    services.anonymous.add(this);
+  }
+
+  get state(): SessionState {
+    return this.#state;
+  }
+
+  // ---- input ------------------------------------------------------------------------------
+
+  received(bytes: Buffer, from: number, to: number): number {
+    if (this.#state === "detecting" && !this.#detect(bytes[from]!)) return to;
+    let at = from;
+    while (at < to) {
+      if (this.#state === "draining" || this.#state === "closed") return to;
+      if (this.#skipSize > 0) {
+        const size = Math.min(this.#skipSize, to - at);
+        this.#skipSize -= size;
+        at += size;
+        continue;
+      }
+      if (this.#mustWait()) return this.#wait(at);
+      if (this.retrieval !== null) {
+        const size = continueRetrieval(this, this.retrieval, bytes, at);
+        if (size === WAIT) return this.#wait(at);
+        at += size;
+        continue;
+      }
+      request.scannedSize = this.#scannedSize;
+      const verdict = this.isBinary
+        ? frameBinary(request, bytes, at, to)
+        : frameText(request, bytes, at, to);
+      this.#scannedSize = request.scannedSize;
+      if (verdict === Verdict.incomplete) {
+        if (this.tenant === null && this.#isTooLargeForStranger(to - at)) continue;
+        this.connection.sizeNeeded = request.sizeNeeded;
+        return at;
+      }
+      if (verdict === Verdict.refused) {
+        this.#refuse(bytes, request.problem);
+        this.#skipSize = request.size;
+        continue;
+      }
+      if (!this.#isAllowed()) {
+        at += request.size;
+        continue;
+      }
+      const size = execute(this, request, bytes, at);
+      if (size === WAIT) return this.#wait(at);
+      at += size;
+    }
+    return at;
+  }
+
+  /** A stranger may not make us keep more than a login. Its announced bytes are skipped. */
+  #isTooLargeForStranger(size: number): boolean {
+    if (Math.max(request.sizeNeeded, size) <= LOGIN_SIZE_MAX * 2) return false;
+    this.#answerStranger();
+    this.#scannedSize = 0;
+    this.#skipSize = Math.max(request.sizeNeeded, size);
+    return true;
+  }
+
+  #isAllowed(): boolean {
+    const { command } = request;
+    if (this.tenant === null) {
+      const isOpen =
+        command === Command.login ||
+        command === Command.mechanisms ||
+        command === Command.version ||
+        command === Command.quit ||
+        (command === Command.set && !this.isBinary);
+      if (!isOpen) this.#answerStranger();
+      return isOpen;
+    }
+    if (mayRun(this.rights, command)) return true;
+    answerProblem(this, request, refusalOf(command), Result.refused);
+    return false;
+  }
+
+  #answerStranger(): void {
+    this.services.counters.unauthenticated++;
+    answerProblem(this, request, "unauthenticated", Result.refused);
+  }
+
+  #refuse(bytes: Buffer, problem: Problem): void {
+    const isStranger = this.tenant === null;
+    if (isStranger && !PROBLEMS[problem].closes && request.command !== Command.invalid) {
+      if (request.command !== Command.login) return this.#answerStranger();
+    }
+    // memcached drops the old value of a key whose new one is too large.
+    if (problem === "tooLarge" && !isStranger && mayRun(this.rights, request.command)) {
+      dropOldValue(this, request, bytes);
+    }
+    answerProblem(this, request, problem, PROBLEMS[problem].status >= 0x80 ? Result.serverError : Result.clientError);
+    if (PROBLEMS[problem].closes) this.drain("protocol_error");
+  }
+
+  #detect(firstByte: number): boolean {
+    const detected = detectDialect(firstByte);
+    this.isBinary = detected === "binary";
+    this.queue.dialect = this.isBinary ? "binary" : "text";
+    this.#transition(this.tenant === null ? "authenticating" : "serving");
+    if (detected !== "tls") return true;
+    answerProblem(this, request, "tlsUnavailable", Result.clientError);
+    this.drain("protocol_error");
+    return false;
+  }
+
+  // ---- waiting ----------------------------------------------------------------------------
+
+  #mustWait(): boolean {
+    if (this.connection.isFull) return true;
+    if (this.queue.isFull) {
+      this.queue.isHeldBack = true;
+      return true;
+    }
+    if (this.services.slots.hasRoom(STEP_SLOT_COUNT)) return false;
+    this.services.retryLater(this);
+    return true;
+  }
+
+  #wait(at: number): number {
+    this.connection.pause();
+    return at;
+  }
+
+  /** Whoever made us wait has room again. */
+  proceed(): void {
+    this.queue.isHeldBack = false;
+    this.connection.resume();
+  }
+
+  mayProceed(): void {
+    // Called in the middle of a shard's replies: go on when they are done.
+    this.queue.isHeldBack = false;
+    setImmediate(() => this.proceed());
+  }
+
+  drained(): void {
+    this.proceed();
+  }
+
+  linkDrained(): void {
+    this.proceed();
+  }
+
+  // ---- login ------------------------------------------------------------------------------
+
+  /** The session works on `tenant` from now on. */
+  admit(tenant: Tenant, login: Login | null): void {
+    this.#leaveTenant();
+    this.tenant = tenant;
+    this.login = login;
+    this.rights = login?.rights ?? ALL_RIGHTS;
+    this.queue.counters = tenant.counters;
+    tenant.counters.sessions++;
+    tenant.counters.sessionsTotal++;
+    tenant.members.add(this);
+    login?.members.add(this);
+    this.services.anonymous.delete(this);
+    this.services.serving.add(this);
+    if (this.#state !== "detecting") this.#transition("serving");
+  }
+
+  loginFailed(): void {
+    this.failedLoginCount++;
+    if (this.failedLoginCount < FAILED_LOGIN_COUNT_MAX) return;
+    this.drain("too_many_failed_logins");
+  }
+
+  revoked(): void {
+    this.drain("credential_revoked");
+  }
+
+  #leaveTenant(): void {
+    const { tenant } = this;
+    if (tenant === null) return;
+    tenant.counters.sessions--;
+    tenant.counters.bytesRead += this.connection.readSize;
+    tenant.counters.bytesWritten += this.connection.writtenSize;
+    this.connection.readSize = 0;
+    this.connection.writtenSize = 0;
+    tenant.members.delete(this);
+    this.login?.members.delete(this);
+    this.tenant = null;
+  }
+
+  // ---- the end ----------------------------------------------------------------------------
+
+  /** Answers what was read, then closes. */
+  drain(reason: CloseReason): void {
+    if (this.#state === "draining" || this.#state === "closed") return;
+    this.#closeReason = reason;
+    this.#transition("draining");
+    this.queue.whenEmpty(() => this.connection.end());
+  }
+
+  ended(): void {
+    this.drain("client_closed");
+  }
+
+  /** Closes now, answered or not. */
+  destroy(reason: CloseReason): void {
+    this.#closeReason = reason;
+    this.connection.destroy();
+  }
+
+  closed(reason: string): void {
+    if (this.#closeReason === "client_closed" && reason !== "closed") {
+      this.#closeReason = "client_reset";
+    }
+    this.#transition("closed");
+    this.queue.abandon();
+    this.#leaveTenant();
+    this.services.anonymous.delete(this);
+    this.services.serving.delete(this);
+    this.services.counters.countClosed(this.#closeReason);
+  }
+
+  #transition(to: SessionState): void {
+    assert(NEXT_STATES[this.#state].includes(to), `session: ${this.#state} -> ${to}`);
+    this.#state = to;
+  }
+}

@@ -1,0 +1,216 @@
+/** The metrics of a proxy as rows, and where their values are read. */
+import { COMMANDS, RESULT_COUNT, RESULTS } from "../core/protocol/command.ts";
+import { createRegistry, type Registry, registerMetrics } from "../core/runtime/metrics.ts";
+import { CLOSE_REASONS, LOGIN_OUTCOMES } from "./client/services.ts";
+import { LATENCY_BOUNDS_SECONDS } from "./routing/counters.ts";
+import { LINK_FAILURES, type Link } from "./routing/link.ts";
+import type { ShardLinks } from "./routing/route.ts";
+import type { Tenant } from "./tenant/directory.ts";
+import type { Worker } from "./worker.ts";
+
+export const PROXY_METRICS = {
+  requests: {
+    name: "memward_proxy_requests_total",
+    kind: "counter",
+    labels: ["cache", "command", "result"],
+    help: "Commands by cache and result; a retrieval counts once for each key.",
+  },
+  latency: {
+    name: "memward_proxy_shard_latency_seconds",
+    kind: "histogram",
+    labels: ["cache", "shard"],
+    help: "From reading a command to having the shard's reply, by cache and shard (node name).",
+  },
+  sessions: {
+    name: "memward_proxy_sessions",
+    kind: "gauge",
+    labels: ["cache"],
+    help: "Client connections that are logged in, or bound to a cache.",
+  },
+  sessionsTotal: {
+    name: "memward_proxy_sessions_total",
+    kind: "counter",
+    labels: ["cache"],
+    help: "Client connections that were logged in, or bound to a cache, since the start.",
+  },
+  anonymous: {
+    name: "memward_proxy_sessions_anonymous",
+    kind: "gauge",
+    labels: [],
+    help: "Client connections that have not logged in.",
+  },
+  accepted: {
+    name: "memward_proxy_connections_accepted_total",
+    kind: "counter",
+    labels: [],
+    help: "Client connections accepted.",
+  },
+  dropped: {
+    name: "memward_proxy_connections_dropped_total",
+    kind: "counter",
+    labels: [],
+    help: "Client connections refused: too many, or no file descriptor left.",
+  },
+  closed: {
+    name: "memward_proxy_sessions_closed_total",
+    kind: "counter",
+    labels: ["reason"],
+    help: "Sessions ended, by reason.",
+  },
+  logins: {
+    name: "memward_proxy_logins_total",
+    kind: "counter",
+    labels: ["outcome"],
+    help: "Logins by outcome; wrong is an unknown username or a wrong password.",
+  },
+  unauthenticated: {
+    name: "memward_proxy_unauthenticated_commands_total",
+    kind: "counter",
+    labels: [],
+    help: "Commands refused because nobody had logged in.",
+  },
+  bytes: {
+    name: "memward_proxy_client_bytes_total",
+    kind: "counter",
+    labels: ["cache", "direction"],
+    help: "Bytes read from and written to clients after login.",
+  },
+  linkReady: {
+    name: "memward_proxy_shard_connections",
+    kind: "gauge",
+    labels: ["cache", "shard", "dialect", "state"],
+    help: "Connections to shards; 1 for the state each of them is in.",
+  },
+  depth: {
+    name: "memward_proxy_shard_depth",
+    kind: "gauge",
+    labels: ["cache", "shard", "dialect"],
+    help: "Commands sent to a shard and not answered yet.",
+  },
+  failures: {
+    name: "memward_proxy_shard_failures_total",
+    kind: "counter",
+    labels: ["cache", "shard", "dialect", "reason"],
+    help: "Shard connections ended by a failure, commands timed out or refused by a full queue.",
+  },
+  slots: {
+    name: "memward_proxy_slots_used",
+    kind: "gauge",
+    labels: [],
+    help: "Commands that await a reply.",
+  },
+  slabs: {
+    name: "memward_proxy_arena_slabs_used",
+    kind: "gauge",
+    labels: [],
+    help: "Slabs of the arena in use (32 KB each).",
+  },
+  held: {
+    name: "memward_proxy_held_bytes",
+    kind: "gauge",
+    labels: ["what"],
+    help: "Bytes waiting for a client to read them (output) or to send the rest (input).",
+  },
+} as const;
+
+export function createProxyRegistry(worker: Worker): Registry {
+  const registry = createRegistry();
+  const { services } = worker;
+  const { counters, directory } = services;
+  const tenants = (): Iterable<Tenant> => directory.tenants.values();
+  registerMetrics(registry, PROXY_METRICS, {
+    requests: (emit) => {
+      for (const tenant of tenants()) {
+        tenant.counters.requests.forEach((value, index) => {
+          if (value === 0) return;
+          const command = COMMANDS[Math.floor(index / RESULT_COUNT)]!.name;
+          emit(value, tenant.name, command, RESULTS[index % RESULT_COUNT]!);
+        });
+      }
+    },
+    latency: (emit) => {
+      for (const { tenant, shard } of eachShard(tenants())) {
+        const { counts, sumMs } = shard.latency;
+        emit({ bounds: LATENCY_BOUNDS_SECONDS, counts, sum: sumMs / 1000 }, tenant.name, shard.node);
+      }
+    },
+    sessions: (emit) => {
+      for (const tenant of tenants()) emit(tenant.counters.sessions, tenant.name);
+    },
+    sessionsTotal: (emit) => {
+      for (const tenant of tenants()) emit(tenant.counters.sessionsTotal, tenant.name);
+    },
+    anonymous: (emit) => emit(services.anonymous.size),
+    accepted: (emit) => emit(counters.accepted),
+    dropped: (emit) => emit(counters.dropped),
+    closed: (emit) => CLOSE_REASONS.forEach((reason, i) => emit(counters.closed[i]!, reason)),
+    logins: (emit) => LOGIN_OUTCOMES.forEach((outcome, i) => emit(counters.logins[i]!, outcome)),
+    unauthenticated: (emit) => emit(counters.unauthenticated),
+    bytes: (emit) => {
+      for (const { tenant, read, written } of bytesOfTenants(worker)) {
+        emit(read, tenant.name, "read");
+        emit(written, tenant.name, "written");
+      }
+    },
+    linkReady: (emit) => {
+      for (const { tenant, shard, link } of eachLink(tenants())) {
+        emit(1, tenant.name, shard.node, link.dialect, link.state);
+      }
+    },
+    depth: (emit) => {
+      for (const { tenant, shard, link } of eachLink(tenants())) {
+        emit(link.depth, tenant.name, shard.node, link.dialect);
+      }
+    },
+    failures: (emit) => {
+      for (const { tenant, shard, link } of eachLink(tenants())) {
+        const labels = [tenant.name, shard.node, link.dialect] as const;
+        LINK_FAILURES.forEach((reason, i) => {
+          if (link.failureCounts[i]! > 0) emit(link.failureCounts[i]!, ...labels, reason);
+        });
+        emit(link.timedOutCount, ...labels, "timed_out");
+        emit(link.queueFullCount, ...labels, "queue_full");
+      }
+    },
+    slots: (emit) => emit(services.slots.usedCount),
+    slabs: (emit) => emit(services.loop.arena.usedCount),
+    held: (emit) => {
+      emit(services.loop.unsentSize, "output");
+      emit(services.loop.keptSize, "input");
+    },
+  });
+  return registry;
+}
+
+function* eachShard(tenants: Iterable<Tenant>): Generator<{ tenant: Tenant; shard: ShardLinks }> {
+  for (const tenant of tenants) {
+    for (const shard of tenant.route.shards) yield { tenant, shard };
+  }
+}
+
+function* eachLink(
+  tenants: Iterable<Tenant>,
+): Generator<{ tenant: Tenant; shard: ShardLinks; link: Link }> {
+  for (const { tenant, shard } of eachShard(tenants)) {
+    yield { tenant, shard, link: shard.text };
+    yield { tenant, shard, link: shard.binary };
+  }
+}
+
+/** Sessions that ended are added up already; those that live are asked now. */
+function bytesOfTenants(worker: Worker): { tenant: Tenant; read: number; written: number }[] {
+  const { directory, serving } = worker.services;
+  const sums = new Map(
+    Array.from(directory.tenants.values(), (tenant) => {
+      const { bytesRead, bytesWritten } = tenant.counters;
+      return [tenant, { tenant, read: bytesRead, written: bytesWritten }];
+    }),
+  );
+  for (const { tenant, connection } of serving) {
+    const sum = tenant === null ? undefined : sums.get(tenant);
+    if (sum === undefined) continue;
+    sum.read += connection.readSize;
+    sum.written += connection.writtenSize;
+  }
+  return [...sums.values()];
+}

@@ -1,0 +1,40 @@
+/** Options of the proxy role: the `proxy` section of a configuration file. */
+import { z } from "zod";
+
+const address = z.string().describe("host:port, an IPv6 host in brackets");
+
+export const proxyOptions = z.strictObject({
+  name: z.string().default("proxy-1").describe("Name of this proxy in the cluster state"),
+  listen: z
+    .array(address)
+    .min(1)
+    .default(["127.0.0.1:11211"])
+    .describe("Addresses where clients log in; binary, text and meta on each"),
+  plain: z
+    .array(
+      z.strictObject({
+        address: address.describe("Where clients without a login connect"),
+        cache: z.string().describe("Name of the cache that all of them use"),
+      }),
+    )
+    .default([])
+    .describe("Listeners without login, each bound to one cache; for trusted networks only"),
+  workers: z
+    .int()
+    .min(1)
+    .max(64)
+    .default(1)
+    .describe("Event loops that share the listening ports; more than one when a core is full"),
+  sessionsMax: z
+    .int()
+    .min(1)
+    .default(50_000)
+    .describe("Client connections of one worker; more are refused at once"),
+  loginTimeoutSeconds: z
+    .int()
+    .min(1)
+    .default(60)
+    .describe("A connection that has not logged in by then is closed"),
+});
+
+export type ProxyOptions = z.infer<typeof proxyOptions>;

@@ -1,0 +1,60 @@
+/**
+ * What a client is told when a shard did not answer. A read becomes a miss; a write or delete
+ * that may not have happened is always an error: never claim what is not known.
+ */
+import { HEADER_SIZE, Opcode, writeBinaryReply } from "../../core/protocol/binary.ts";
+import { COMMANDS, Result } from "../../core/protocol/command.ts";
+import { PROBLEMS, type Problem, Status } from "../../core/protocol/problem.ts";
+import type { ReplyQueue } from "./replies.ts";
+import { Quiet, type Slots } from "./slots.ts";
+
+const TEXT_MISS = Buffer.from("END\r\n");
+const META_MISS = Buffer.from("EN\r\n");
+const NOT_FOUND = Buffer.from("Not found");
+
+const TEXT_ERRORS = Object.fromEntries(
+  Object.entries(PROBLEMS).map(([name, row]) => [name, Buffer.from(`${row.text}\r\n`)]),
+) as Record<Problem, Buffer>;
+
+/** The error line of a problem in the text and meta dialects; shared, not to be changed. */
+export const textError = (problem: Problem): Buffer => TEXT_ERRORS[problem];
+
+/** The error packet of a problem in the binary dialect. */
+export function binaryError(problem: Problem, opcode: number, opaque: number): Buffer {
+  const { status, statusText } = PROBLEMS[problem];
+  const value = Buffer.from(statusText);
+  const packet = Buffer.allocUnsafe(HEADER_SIZE + value.length);
+  writeBinaryReply(packet, 0, { opcode, status, opaque, value });
+  return packet;
+}
+
+/** Settles `slot`, which its shard did not answer. */
+export function settleFailed(queue: ReplyQueue, slots: Slots, slot: number, problem: Problem): void {
+  const command = slots.command[slot]!;
+  const row = COMMANDS[command]!;
+  const isMiss = !row.mutates;
+  const isSilentMiss = slots.quiet[slot] !== Quiet.no;
+  let answer: Buffer;
+  if (queue.dialect === "text") {
+    if (!isMiss) answer = TEXT_ERRORS[problem];
+    else if (row.shape === "values") answer = TEXT_MISS;
+    else answer = isSilentMiss ? EMPTY : META_MISS;
+  } else {
+    const opcode = slots.opcode[slot]!;
+    const opaque = slots.opaque[slot]!;
+    if (!isMiss) answer = binaryError(problem, opcode, opaque);
+    else answer = isSilentMiss ? EMPTY : binaryMiss(opcode, opaque);
+  }
+  queue.settleLocally(slot, Result.failed, answer);
+}
+
+const EMPTY = Buffer.alloc(0);
+
+/** As memcached: GETK and GATK repeat the key in a miss, which we no longer have: without it. */
+function binaryMiss(opcode: number, opaque: number): Buffer {
+  const isKeyed = opcode === Opcode.getk || opcode === Opcode.gatk;
+  const packet = Buffer.allocUnsafe(HEADER_SIZE + (isKeyed ? 0 : NOT_FOUND.length));
+  const common = { opcode, status: Status.notFound, opaque };
+  writeBinaryReply(packet, 0, isKeyed ? common : { ...common, value: NOT_FOUND });
+  return packet;
+}

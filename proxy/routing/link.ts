@@ -1,0 +1,397 @@
+/**
+ * One connection to one shard, in one dialect, shared by all sessions of a cache. Replies come in
+ * the order of the requests, so a queue of slot numbers is all the matching there is.
+ *
+ *     idle -> connecting -> validating -> ready -> waiting -> connecting …       closed
+ *              |               |            |         ^
+ *              +---------------+------------+---------+  any failure, with a reason
+ *
+ * A fresh connection proves itself with `version` (binary: NOOP) before traffic goes out. After a
+ * failure nothing is tried until a fully jittered delay has passed; commands fail at once
+ * meanwhile. Any byte that no slot asked for closes the connection: `trailing_data`.
+ *
+ * Where commands wait: `depthMax` commands in the queue (then they fail as `queueFull`), and
+ * HIGH_WATER_SIZE unsent bytes (then the sessions that want this link stop reading until it
+ * drains).
+ */
+import assert from "node:assert/strict";
+import net from "node:net";
+import { Connection, type Receiver } from "../../core/io/connection.ts";
+import type { Loop } from "../../core/io/loop.ts";
+import { frameBinaryReply, HEADER_SIZE, MAGIC_REQUEST, Opcode } from "../../core/protocol/binary.ts";
+import { COMMANDS } from "../../core/protocol/command.ts";
+import type { Problem } from "../../core/protocol/problem.ts";
+import { Reply } from "../../core/protocol/reply.ts";
+import { Verdict } from "../../core/protocol/request.ts";
+import { frameTextReply } from "../../core/protocol/text.ts";
+import type { Random } from "../../core/runtime/random.ts";
+import type { Histogram } from "./counters.ts";
+import { settleFailed } from "./failure.ts";
+import type { Dialect } from "./replies.ts";
+import type { Slots } from "./slots.ts";
+import type { Sweep } from "./sweep.ts";
+
+/** A read or write without an answer by then is told to the client as a failure. */
+export const DEADLINE_MS = 250;
+/** A connection on which nothing comes back for so long is given up. */
+const STALL_MS = 1000;
+const CONNECT_TIMEOUT_MS = 1000;
+const DEPTH_MAX = 16 * 1024;
+const RECONNECT_DELAY_MS_MIN = 10;
+const RECONNECT_DELAY_MS_MAX = 1000;
+
+export type LinkState = "idle" | "connecting" | "validating" | "ready" | "waiting" | "closed";
+
+/** Why a connection to a shard ended: log field and metric label. */
+export const LINK_FAILURES = [
+  "refused",
+  "reset",
+  "closed_by_shard",
+  "connect_timeout",
+  "unreachable",
+  "not_valid",
+  "broken_reply",
+  "trailing_data",
+  "opaque_mismatch",
+  "stalled",
+  "retired",
+] as const;
+export type LinkFailure = (typeof LINK_FAILURES)[number];
+
+const PROBLEM_OF: Record<LinkFailure, Problem> = {
+  refused: "noShard",
+  reset: "connectionClosed",
+  closed_by_shard: "connectionClosed",
+  connect_timeout: "noShard",
+  unreachable: "noShard",
+  not_valid: "brokenReply",
+  broken_reply: "brokenReply",
+  trailing_data: "brokenReply",
+  opaque_mismatch: "brokenReply",
+  stalled: "timedOut",
+  retired: "connectionClosed",
+};
+
+/** Waits for a link that took in all it can; called once, when it drained or failed. */
+export interface LinkWaiter {
+  linkDrained(): void;
+}
+
+export interface LinkEvents {
+  transition(link: Link, from: LinkState, to: LinkState, reason: string): void;
+}
+
+export interface LinkOptions {
+  loop: Loop;
+  slots: Slots;
+  random: Random;
+  events: LinkEvents;
+  sweep: Sweep;
+  /** Latency of this shard, shared by both dialects. */
+  latency: Histogram;
+}
+
+const reply = new Reply();
+
+export class Link implements Receiver {
+  readonly address: string;
+  readonly dialect: Dialect;
+  readonly failureCounts: Float64Array = new Float64Array(LINK_FAILURES.length);
+  timedOutCount = 0;
+  queueFullCount = 0;
+  readonly #options: LinkOptions;
+  readonly #isBinary: boolean;
+  #state: LinkState = "idle";
+  #connection: Connection | null = null;
+  /** Slots in flight: `#fifo[n & mask]` for n in [#head, #tail). Negative: given up (see below). */
+  #fifo: Int32Array = new Int32Array(256);
+  #head = 0;
+  #tail = 0;
+  /** Entries before it are given up or answered: the sweep starts here. */
+  #expired = 0;
+  #progressAtMs = 0;
+  #retryAtMs = 0;
+  #attempt = 0;
+  #connectBeforeMs = 0;
+  #waiters: LinkWaiter[] = [];
+
+  constructor(address: string, dialect: Dialect, options: LinkOptions) {
+    this.address = address;
+    this.dialect = dialect;
+    this.#isBinary = dialect === "binary";
+    this.#options = options;
+  }
+
+  get state(): LinkState {
+    return this.#state;
+  }
+
+  get depth(): number {
+    return this.#tail - this.#head;
+  }
+
+  /**
+   * Whether a command may be given to this link now: undefined when it may, else why not.
+   * Connects if that is due.
+   */
+  refusal(): Problem | undefined {
+    if (this.#state === "ready") {
+      if (this.#tail - this.#head < DEPTH_MAX) return undefined;
+      this.queueFullCount++;
+      return "queueFull";
+    }
+    if (this.#state === "closed") return "noShard";
+    if (this.#state === "waiting" && this.#options.loop.nowMs < this.#retryAtMs) return "noShard";
+    if (this.#state === "idle" || this.#state === "waiting") this.#connect();
+    return this.#tail - this.#head < DEPTH_MAX ? undefined : "queueFull";
+  }
+
+  /** True when unsent bytes are above the high-water mark; `waiter` is told when they are not. */
+  isFullFor(waiter: LinkWaiter): boolean {
+    if (this.#connection === null || !this.#connection.isFull) return false;
+    this.#waiters.push(waiter);
+    return true;
+  }
+
+  /** The next reply belongs to `slot`. Its request's bytes follow by `append`. */
+  expect(slot: number): void {
+    if (this.#tail - this.#head === this.#fifo.length) this.#grow();
+    if (this.#tail === this.#head) {
+      this.#progressAtMs = this.#options.loop.nowMs;
+      this.#options.sweep.add(this);
+    }
+    this.#fifo[this.#tail++ & (this.#fifo.length - 1)] = slot;
+  }
+
+  append(bytes: Buffer, from: number, size: number): void {
+    this.#connection!.append(bytes, from, size);
+  }
+
+  /** As `append`; a buffer that is all one large command is passed on instead of copied. */
+  appendCommand(bytes: Buffer, from: number, size: number): void {
+    if (size > LARGE_SIZE && size === bytes.length) this.#connection!.adopt(bytes);
+    else this.#connection!.append(bytes, from, size);
+  }
+
+  // ---- replies ----------------------------------------------------------------------------
+
+  received(bytes: Buffer, from: number, to: number): number {
+    const { slots, loop } = this.#options;
+    let at = from;
+    if (this.#state === "validating") {
+      at = this.#validated(bytes, from, to);
+      if (this.#connection === null) return to;
+    }
+    while (at < to) {
+      if (this.#head === this.#tail) return this.#broken("trailing_data", to);
+      const entry = this.#fifo[this.#head & (this.#fifo.length - 1)]!;
+      const command = entry >= 0 ? slots.command[entry]! : -1 - entry;
+      const verdict = this.#isBinary
+        ? frameBinaryReply(reply, bytes, at, to, command)
+        : frameTextReply(reply, bytes, at, to, command);
+      if (verdict === Verdict.incomplete) {
+        this.#connection!.sizeNeeded = reply.sizeNeeded;
+        break;
+      }
+      if (verdict === Verdict.refused) return this.#broken("broken_reply", to);
+      this.#head++;
+      if (entry >= 0) {
+        if (this.#isBinary && reply.opaque !== slots.opaque[entry]) {
+          this.#head--;
+          return this.#broken("opaque_mismatch", to);
+        }
+        this.#options.latency.observe(loop.nowMs - slots.startedAtMs[entry]!);
+        this.#settle(entry, bytes, at);
+      }
+      at += reply.size;
+    }
+    if (at > from) {
+      this.#progressAtMs = loop.nowMs;
+      if (this.#expired < this.#head) this.#expired = this.#head;
+    }
+    return at;
+  }
+
+  #settle(slot: number, bytes: Buffer, at: number): void {
+    const { slots } = this.#options;
+    const queue = slots.queue[slot]!;
+    if (queue !== null) {
+      const isValues = !this.#isBinary && COMMANDS[slots.command[slot]!]!.shape === "values";
+      if (isValues) queue.settleValues(slot, reply.valueCount, bytes, at, reply.size);
+      else queue.settle(slot, reply.result, bytes, at, reply.size);
+      return;
+    }
+    const gather = slots.gather[slot]!;
+    if (gather !== null) gather.take(slot, reply.valueCount, bytes, at, reply.size);
+    slots.free(slot);
+  }
+
+  #broken(reason: LinkFailure, to: number): number {
+    this.fail(reason);
+    return to;
+  }
+
+  drained(): void {
+    const waiters = this.#waiters;
+    this.#waiters = [];
+    for (const waiter of waiters) waiter.linkDrained();
+  }
+
+  ended(): void {
+    this.fail("closed_by_shard");
+  }
+
+  closed(reason: string): void {
+    this.fail(failureOf(reason));
+  }
+
+  // ---- deadlines --------------------------------------------------------------------------
+
+  /**
+   * Answers in the shard's place what is past its deadline. Its reply may still come: the entry
+   * stays in the queue as -1 - command, enough to find that reply's end. Returns true while
+   * anything is in flight.
+   */
+  sweep(nowMs: number): boolean {
+    if (this.#state === "connecting" || this.#state === "validating") {
+      if (nowMs >= this.#connectBeforeMs) this.fail("connect_timeout");
+    }
+    const { slots } = this.#options;
+    while (this.#expired < this.#tail) {
+      const index = this.#expired & (this.#fifo.length - 1);
+      const slot = this.#fifo[index]!;
+      if (slot >= 0) {
+        if (nowMs - slots.startedAtMs[slot]! < DEADLINE_MS) break;
+        this.#fifo[index] = -1 - slots.command[slot]!;
+        this.timedOutCount++;
+        this.#options.latency.observe(nowMs - slots.startedAtMs[slot]!);
+        this.#settleFailed(slot, "timedOut");
+      }
+      this.#expired++;
+    }
+    if (this.#head < this.#tail && nowMs - this.#progressAtMs > STALL_MS) this.fail("stalled");
+    return this.#head < this.#tail || this.#state === "connecting" || this.#state === "validating";
+  }
+
+  #settleFailed(slot: number, problem: Problem): void {
+    const { slots } = this.#options;
+    const queue = slots.queue[slot]!;
+    if (queue !== null) return settleFailed(queue, slots, slot, problem);
+    slots.gather[slot]?.fail(slot, problem);
+    slots.free(slot);
+  }
+
+  // ---- the connection ---------------------------------------------------------------------
+
+  #connect(): void {
+    const { loop } = this.#options;
+    let connection: Connection | null = null;
+    const socket = net.connect({
+      ...target(this.address),
+      noDelay: true,
+      keepAlive: true,
+      onread: Connection.readInto(loop, () => connection!),
+    });
+    connection = new Connection(loop, socket, this);
+    connection.corked = true;
+    this.#connection = connection;
+    this.#connectBeforeMs = loop.nowMs + CONNECT_TIMEOUT_MS;
+    this.#options.sweep.add(this);
+    this.#transition("connecting", "wanted");
+    socket.on("connect", () => {
+      if (this.#connection !== connection) return;
+      loop.turn();
+      this.#transition("validating", "connected");
+      socket.write(this.#isBinary ? BINARY_NOOP : TEXT_VERSION);
+    });
+  }
+
+  #validated(bytes: Buffer, from: number, to: number): number {
+    const size = this.#isBinary ? HEADER_SIZE : bytes.subarray(from, to).indexOf(0x0a) + 1;
+    if (size === 0 || to - from < size) {
+      if (to - from > VALIDATION_SIZE_MAX) return this.#broken("not_valid", to);
+      return from;
+    }
+    const isValid = this.#isBinary
+      ? bytes[from] === 0x81 && bytes[from + 1] === Opcode.noop
+      : bytes.toString("latin1", from, from + 8) === "VERSION ";
+    if (!isValid) return this.#broken("not_valid", to);
+    this.#attempt = 0;
+    this.#progressAtMs = this.#options.loop.nowMs;
+    this.#transition("ready", "validated");
+    this.#connection!.uncork();
+    return from + size;
+  }
+
+  /** Any failure: everything in flight is answered with its problem, then we wait. */
+  fail(reason: LinkFailure): void {
+    const connection = this.#connection;
+    if (connection === null) return;
+    this.#connection = null;
+    const { random, loop } = this.#options;
+    this.failureCounts[LINK_FAILURES.indexOf(reason)]!++;
+    const ceilingMs = Math.min(RECONNECT_DELAY_MS_MAX, RECONNECT_DELAY_MS_MIN * 2 ** this.#attempt++);
+    this.#retryAtMs = loop.nowMs + random.next() * ceilingMs;
+    this.#transition(reason === "retired" ? "closed" : "waiting", reason);
+    connection.destroy();
+    const mask = this.#fifo.length - 1;
+    while (this.#head < this.#tail) {
+      const slot = this.#fifo[this.#head++ & mask]!;
+      if (slot >= 0) this.#settleFailed(slot, PROBLEM_OF[reason]);
+    }
+    this.#expired = this.#head;
+    this.drained();
+  }
+
+  /** This shard is no longer part of the cache (or has a new address). */
+  retire(): void {
+    if (this.#connection === null) this.#transition("closed", "retired");
+    else this.fail("retired");
+  }
+
+  #transition(to: LinkState, reason: string): void {
+    const from = this.#state;
+    if (from === to) return;
+    assert(from !== "closed", `${this.address}: closed -> ${to}`);
+    this.#state = to;
+    this.#options.events.transition(this, from, to, reason);
+  }
+
+  #grow(): void {
+    const old = this.#fifo;
+    this.#fifo = new Int32Array(old.length * 2);
+    for (let n = this.#head; n < this.#tail; n++) {
+      this.#fifo[n & (this.#fifo.length - 1)] = old[n & (old.length - 1)]!;
+    }
+  }
+}
+
+const LARGE_SIZE = 16 * 1024;
+const VALIDATION_SIZE_MAX = 256;
+const TEXT_VERSION = Buffer.from("version\r\n");
+const BINARY_NOOP = Buffer.alloc(HEADER_SIZE);
+BINARY_NOOP[0] = MAGIC_REQUEST;
+BINARY_NOOP[1] = Opcode.noop;
+
+/** `unix:/path` or `host:port` (IPv6 in brackets) as options of `net.connect`. */
+export function target(address: string): { path: string } | { host: string; port: number } {
+  if (address.startsWith("unix:")) return { path: address.slice("unix:".length) };
+  const colon = address.lastIndexOf(":");
+  const host = address.slice(0, colon).replace(/^\[|\]$/g, "");
+  return { host, port: Number(address.slice(colon + 1)) };
+}
+
+function failureOf(code: string): LinkFailure {
+  switch (code) {
+    case "ECONNREFUSED":
+    case "ENOENT":
+      return "refused";
+    case "ECONNRESET":
+    case "EPIPE":
+      return "reset";
+    case "closed":
+      return "closed_by_shard";
+    default:
+      return "unreachable";
+  }
+}

@@ -1,0 +1,146 @@
+/**
+ * One event loop of a proxy: everything a request touches, wired together. A proxy runs one of
+ * these in its main thread, and more in threads of their own when `workers` asks for it.
+ */
+import type { ClusterState } from "../core/cluster/state.ts";
+import { Loop } from "../core/io/loop.ts";
+import { random } from "../core/runtime/random.ts";
+import { type Listener, listen } from "./client/listener.ts";
+import { type Services, SessionCounters } from "./client/services.ts";
+import type { Session } from "./client/session.ts";
+import type { ProxyOptions } from "./options.ts";
+import type { Link, LinkState } from "./routing/link.ts";
+import { Route } from "./routing/route.ts";
+import { Slots } from "./routing/slots.ts";
+import { Stash } from "./routing/stash.ts";
+import { Sweep } from "./routing/sweep.ts";
+import { Directory } from "./tenant/directory.ts";
+
+/** Unsent output and kept input of all sessions; above it the largest hoarder is closed. */
+const HELD_SIZE_MAX = 256 * 1024 * 1024;
+const UPKEEP_INTERVAL_MS = 100;
+const RETRY_DELAY_MS = 10;
+const DRAIN_INTERVAL_MS = 5;
+
+export interface WorkerEvents {
+  linkChanged(link: Link, from: LinkState, to: LinkState, reason: string): void;
+  /** The cluster state up to this revision is in force. */
+  applied(revision: number): void;
+}
+
+export class Worker {
+  readonly services: Services;
+  readonly #options: ProxyOptions;
+  readonly #listeners: Listener[] = [];
+  #upkeep: NodeJS.Timeout | null = null;
+  #waiting: Session[] = [];
+
+  constructor(options: ProxyOptions, state: ClusterState, events: WorkerEvents) {
+    this.#options = options;
+    const loop = new Loop();
+    const slots = new Slots();
+    const sweep = new Sweep(loop);
+    const linkOptions = { loop, slots, sweep, random, events: { transition: events.linkChanged } };
+    this.services = {
+      loop,
+      slots,
+      stash: new Stash(loop.arena),
+      directory: new Directory({
+        state,
+        newRoute: () => new Route(linkOptions),
+        applied: events.applied,
+      }),
+      anonymous: new Set(),
+      serving: new Set(),
+      counters: new SessionCounters(),
+      retryLater: (session) => this.#retryLater(session),
+    };
+  }
+
+  /** Follows the state, then listens; returns the bound addresses, logins first. */
+  async start(): Promise<{ listen: string[]; plain: string[] }> {
+    const { services } = this;
+    const { workers, sessionsMax } = this.#options;
+    await services.directory.start();
+    const common = { reusePort: workers > 1, sessionsMax };
+    const bound: { listen: string[]; plain: string[] } = { listen: [], plain: [] };
+    try {
+      for (const address of this.#options.listen) {
+        bound.listen.push(await this.#listen({ ...parseAddress(address), ...common }));
+      }
+      for (const { address, cache } of this.#options.plain) {
+        bound.plain.push(await this.#listen({ ...parseAddress(address), ...common, cache }));
+      }
+    } catch (error) {
+      for (const listener of this.#listeners) await listener.close();
+      services.directory.close();
+      throw error;
+    }
+    this.#upkeep = setInterval(() => this.#keepUp(), UPKEEP_INTERVAL_MS);
+    this.#upkeep.unref();
+    return bound;
+  }
+
+  async #listen(options: Parameters<typeof listen>[1]): Promise<string> {
+    const listener = await listen(this.services, options);
+    this.#listeners.push(listener);
+    return listener.address;
+  }
+
+  /** Stops accepting, answers what was read, closes; resolves when no session is left. */
+  async drain(): Promise<void> {
+    const { services } = this;
+    for (const listener of this.#listeners) await listener.close();
+    for (const session of [...services.anonymous, ...services.serving]) session.drain("drained");
+    while (services.anonymous.size + services.serving.size > 0) {
+      await new Promise((resolve) => setTimeout(resolve, DRAIN_INTERVAL_MS));
+    }
+    if (this.#upkeep !== null) clearInterval(this.#upkeep);
+    services.directory.close();
+  }
+
+  #retryLater(session: Session): void {
+    if (this.#waiting.length === 0) setTimeout(() => this.#retry(), RETRY_DELAY_MS);
+    this.#waiting.push(session);
+  }
+
+  #retry(): void {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    this.services.loop.turn();
+    for (const session of waiting) session.proceed();
+  }
+
+  #keepUp(): void {
+    const { loop, anonymous } = this.services;
+    loop.turn();
+    const openedBeforeMs = loop.nowMs - this.#options.loginTimeoutSeconds * 1000;
+    for (const session of anonymous) {
+      if (session.openedAtMs > openedBeforeMs) break; // Sets keep the order of arrival.
+      session.drain("login_timeout");
+    }
+    if (loop.unsentSize + loop.keptSize > HELD_SIZE_MAX) this.#closeHoarder();
+  }
+
+  /** Memory is bounded by what one client may not do to the others: the largest one goes. */
+  #closeHoarder(): void {
+    let largest: Session | null = null;
+    let largestSize = 0;
+    for (const sessions of [this.services.serving, this.services.anonymous]) {
+      for (const session of sessions) {
+        const size = session.connection.unsentSize + session.connection.keptSize;
+        if (size <= largestSize) continue;
+        largest = session;
+        largestSize = size;
+      }
+    }
+    largest?.destroy("output_hoarded");
+  }
+}
+
+/** `host:port`; IPv6 hosts stand in brackets. */
+function parseAddress(address: string): { host: string; port: number } {
+  const colon = address.lastIndexOf(":");
+  const host = address.slice(0, colon).replace(/^\[|\]$/g, "");
+  return { host, port: Number(address.slice(colon + 1)) };
+}
