@@ -1,11 +1,12 @@
 /** The proxy role: its workers, its record in the cluster state, its metrics. Wiring only. */
-import type { Logger } from "pino";
 import type { ClusterState, Lease } from "../core/cluster/state.ts";
 import { clock } from "../core/runtime/clock.ts";
+import type { Logger } from "../core/runtime/log.ts";
 import type { RunningRole } from "../core/runtime/role.ts";
 import { createProxyRegistry } from "./metrics.ts";
 import type { ProxyOptions } from "./options.ts";
-import { Worker } from "./worker.ts";
+import { ThreadedWorker } from "./threads.ts";
+import { Worker, type WorkerEvents } from "./worker.ts";
 
 const LEASE_TTL_MS = 5000;
 
@@ -19,54 +20,62 @@ export async function startProxy(
   options: ProxyOptions,
   { state, log }: ProxyContext,
 ): Promise<RunningRole> {
-  let isReady = false;
-  let lease: Lease | null = null;
-  let appliedRevision = 0;
   const startedAtMs = clock.unixMs();
+  let lease: Lease | null = null;
+  let isReady = false;
   let addresses: string[] = [];
+  /** The revision in force in each worker. */
+  const applied: number[] = [];
 
-  /** Tells the cluster which revision is in force here. */
+  /** Tells the cluster where this proxy is and which revision is in force here. */
   const publish = async (): Promise<void> => {
     if (lease === null) return;
-    const revision = appliedRevision;
-    const value = {
-      pid: process.pid,
-      addresses,
-      ready: isReady,
-      appliedRevision: revision,
-      startedAtMs,
-    };
+    const appliedRevision = Math.min(...applied);
+    const value = { pid: process.pid, addresses, ready: isReady, appliedRevision, startedAtMs };
     const commit = await state.commit([{ kind: "proxy", id: options.name, value, lease }]);
     if (!commit.ok) log.error({ commit }, "proxy record not written");
   };
-  const publishSafely = (): void => {
+  const publishSoon = (): void => {
     publish().catch((error: unknown) => log.error({ err: error }, "proxy record not written"));
   };
-
-  const worker = new Worker(options, state, {
-    linkChanged: (link, from, to, reason) => {
+  const eventsOf = (worker: number): WorkerEvents => ({
+    linkChanged: ({ address, dialect }, from, to, reason) => {
       const level = to === "waiting" ? "warn" : "debug";
-      log[level]({ address: link.address, dialect: link.dialect, from, to, reason }, "shard connection");
+      log[level]({ worker, address, dialect, from, to, reason }, "shard connection");
     },
     applied: (revision) => {
-      appliedRevision = revision;
-      publishSafely();
+      applied[worker] = revision;
+      publishSoon();
     },
   });
-  const bound = await worker.start();
+
+  const first = new Worker(options, state, eventsOf(0));
+  const bound = await first.start();
   addresses = [...bound.listen, ...bound.plain];
+  const others: ThreadedWorker[] = [];
+  const sharedOptions: ProxyOptions = {
+    ...options,
+    listen: bound.listen,
+    plain: options.plain.map(({ cache }, i) => ({ cache, address: bound.plain[i]! })),
+  };
+  for (let worker = 1; worker < options.workers; worker++) {
+    applied[worker] = 0;
+    const other = new ThreadedWorker(sharedOptions, eventsOf(worker));
+    await other.start(state);
+    others.push(other);
+  }
   lease = await state.lease({ ttlMs: LEASE_TTL_MS });
   isReady = true;
   await publish();
-  log.info({ listen: bound.listen, plain: bound.plain }, "serving clients");
+  log.info({ ...bound, workers: options.workers }, "serving clients");
 
   return {
     addresses,
-    registry: createProxyRegistry(worker),
+    registry: createProxyRegistry(first, others),
     ready: () => isReady,
     drain: async () => {
       isReady = false;
-      await worker.drain();
+      await Promise.all([first.drain(), ...others.map((other) => other.drain())]);
       await lease?.revoke();
     },
   };

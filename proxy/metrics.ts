@@ -1,6 +1,13 @@
 /** The metrics of a proxy as rows, and where their values are read. */
 import { COMMANDS, RESULT_COUNT, RESULTS } from "../core/protocol/command.ts";
-import { createRegistry, type Registry, registerMetrics } from "../core/runtime/metrics.ts";
+import {
+  createRegistry,
+  type MetricFamily,
+  type Registry,
+  readFamilies,
+  register,
+  registerMetrics,
+} from "../core/runtime/metrics.ts";
 import { CLOSE_REASONS, LOGIN_OUTCOMES } from "./client/services.ts";
 import { LATENCY_BOUNDS_SECONDS } from "./routing/counters.ts";
 import { LINK_FAILURES, type Link } from "./routing/link.ts";
@@ -113,7 +120,40 @@ export const PROXY_METRICS = {
   },
 } as const;
 
-export function createProxyRegistry(worker: Worker): Registry {
+/**
+ * The metrics of a proxy. With further workers every sample says by a label `worker` whose it is;
+ * they are asked when the first metric of a scrape is read.
+ */
+export function createProxyRegistry(
+  first: Worker,
+  others: readonly { families(): Promise<MetricFamily[]> }[],
+): Registry {
+  const own = createWorkerRegistry(first);
+  if (others.length === 0) return own;
+  const registry = createRegistry();
+  let scraped: Promise<MetricFamily[][]> | null = null;
+  const scrape = (): Promise<MetricFamily[][]> => {
+    scraped ??= Promise.all([readFamilies(own), ...others.map((other) => other.families())]);
+    setImmediate(() => {
+      scraped = null;
+    });
+    return scraped;
+  };
+  for (const { name, help, kind } of Object.values(PROXY_METRICS)) {
+    register(registry, { name, help }, async () => {
+      const workers = await scrape();
+      const values = workers.flatMap((families, worker) => {
+        const family = families.find((one) => one.name === name);
+        const label = { worker: String(worker + 1) };
+        return (family?.values ?? []).map((v) => ({ ...v, labels: { ...v.labels, ...label } }));
+      });
+      return { name, help, type: kind, values };
+    });
+  }
+  return registry;
+}
+
+export function createWorkerRegistry(worker: Worker): Registry {
   const registry = createRegistry();
   const { services } = worker;
   const { counters, directory } = services;

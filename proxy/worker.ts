@@ -2,7 +2,6 @@
  * One event loop of a proxy: everything a request touches, wired together. A proxy runs one of
  * these in its main thread, and more in threads of their own when `workers` asks for it.
  */
-import type { ClusterState } from "../core/cluster/state.ts";
 import { Loop } from "../core/io/loop.ts";
 import { random } from "../core/runtime/random.ts";
 import { type Listener, listen } from "./client/listener.ts";
@@ -14,7 +13,7 @@ import { Route } from "./routing/route.ts";
 import { Slots } from "./routing/slots.ts";
 import { Stash } from "./routing/stash.ts";
 import { Sweep } from "./routing/sweep.ts";
-import { Directory } from "./tenant/directory.ts";
+import { Directory, type DirectoryOptions } from "./tenant/directory.ts";
 
 /** Unsent output and kept input of all sessions; above it the largest hoarder is closed. */
 const HELD_SIZE_MAX = 256 * 1024 * 1024;
@@ -22,8 +21,11 @@ const UPKEEP_INTERVAL_MS = 100;
 const RETRY_DELAY_MS = 10;
 const DRAIN_INTERVAL_MS = 5;
 
+type FollowedState = DirectoryOptions["state"];
+export type LinkName = Pick<Link, "address" | "dialect">;
+
 export interface WorkerEvents {
-  linkChanged(link: Link, from: LinkState, to: LinkState, reason: string): void;
+  linkChanged(link: LinkName, from: LinkState, to: LinkState, reason: string): void;
   /** The cluster state up to this revision is in force. */
   applied(revision: number): void;
 }
@@ -35,7 +37,7 @@ export class Worker {
   #upkeep: NodeJS.Timeout | null = null;
   #waiting: Session[] = [];
 
-  constructor(options: ProxyOptions, state: ClusterState, events: WorkerEvents) {
+  constructor(options: ProxyOptions, state: FollowedState, events: WorkerEvents) {
     this.#options = options;
     const loop = new Loop();
     const slots = new Slots();

@@ -56,7 +56,7 @@ const VERBS: ReadonlyMap<string, Verb> = new Map([
   ["flush_all", { command: Command.flush_all, frame: frameFlush }],
   ["stats", { command: Command.stats, frame: frameLine(1, TOKEN_COUNT_MAX) }],
   ["version", { command: Command.version, frame: frameLine(1, TOKEN_COUNT_MAX) }],
-  ["verbosity", { command: Command.verbosity, frame: frameLine(2, TOKEN_COUNT_MAX) }],
+  ["verbosity", { command: Command.verbosity, frame: frameVerbosity }],
   ["quit", { command: Command.quit, frame: frameLine(1, TOKEN_COUNT_MAX) }],
 ]);
 const VERB_SIZE_MAX = 9;
@@ -232,14 +232,22 @@ function frameKeyLine(min: number, max: number): Verb["frame"] {
 
 /** A line without a key. */
 function frameLine(min: number, max: number): Verb["frame"] {
-  return (request, bytes) => {
+  return (request) => {
     const { tokenCount } = request;
     if (tokenCount < min || tokenCount > max) {
       return request.refuse(request.command, "error", request.size);
     }
-    if (request.command === Command.verbosity) noteNoreply(request, bytes);
     return Verdict.framed;
   };
+}
+
+/** `verbosity <level> [noreply]`; a lone noreply stands where the level should, and is quiet. */
+function frameVerbosity(request: Request, bytes: Uint8Array): Verdict {
+  const { tokenCount, tokenAt, tokenEnd } = request;
+  if (tokenCount < 2 || tokenCount > 3) return request.refuse(request.command, "error", request.size);
+  noteNoreply(request, bytes);
+  if (request.quiet || isNumber(bytes, tokenAt[1]!, tokenEnd[1]!)) return Verdict.framed;
+  return badFormat(request);
 }
 
 /** `flush_all [delay] [noreply]`. */

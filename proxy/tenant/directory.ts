@@ -47,12 +47,12 @@ export class Login {
   }
 }
 
-const KINDS = ["cache", "credential", "shard"] as const;
-type FollowedKind = (typeof KINDS)[number];
-const isFollowed = (kind: string): kind is FollowedKind => (KINDS as readonly string[]).includes(kind);
+/** Records that a proxy follows. */
+export const FOLLOWED_KINDS = ["cache", "credential", "shard"] as const;
+const isFollowed = (kind: string): boolean => (FOLLOWED_KINDS as readonly string[]).includes(kind);
 
 export interface DirectoryOptions {
-  state: ClusterState;
+  state: Pick<ClusterState, "list" | "watch">;
   newRoute(): Route;
   /** Everything up to this revision is in force here. */
   applied(revision: number): void;
@@ -74,7 +74,7 @@ export class Directory {
   async start(): Promise<void> {
     const { state } = this.#options;
     let fromRevision = Number.POSITIVE_INFINITY;
-    for (const kind of KINDS) {
+    for (const kind of FOLLOWED_KINDS) {
       const { entries, revision } = await state.list(kind);
       fromRevision = Math.min(fromRevision, revision);
       for (const entry of entries) this.#apply(entry);

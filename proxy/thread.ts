@@ -1,0 +1,43 @@
+/**
+ * A further worker of a proxy, in a thread of its own: the same event loop on the same ports
+ * (SO_REUSEPORT). It has no cluster state; the main thread tells it what changes.
+ */
+import assert from "node:assert/strict";
+import { parentPort, workerData } from "node:worker_threads";
+import { readFamilies } from "../core/runtime/metrics.ts";
+import { createWorkerRegistry } from "./metrics.ts";
+import { MirroredState } from "./mirror.ts";
+import type { ProxyOptions } from "./options.ts";
+import type { ThreadNotice, ThreadOrder } from "./threads.ts";
+import { Worker } from "./worker.ts";
+
+assert(parentPort !== null, "started by threads.ts only");
+const port = parentPort;
+const tell = (notice: ThreadNotice): void => port.postMessage(notice);
+
+const state = new MirroredState();
+const worker = new Worker(workerData as ProxyOptions, state, {
+  linkChanged: ({ address, dialect }, from, to, reason) =>
+    tell({ type: "linkChanged", link: { address, dialect }, from, to, reason }),
+  applied: (revision) => tell({ type: "applied", revision }),
+});
+const registry = createWorkerRegistry(worker);
+
+port.on("message", async (order: ThreadOrder) => {
+  switch (order.type) {
+    case "snapshot":
+      state.load(order.entries, order.revision);
+      await worker.start();
+      return tell({ type: "started" });
+    case "changed":
+      return state.changed(order.seen, order.revision);
+    case "reset":
+      return state.reset();
+    case "scrape":
+      return tell({ type: "metrics", id: order.id, families: await readFamilies(registry) });
+    case "drain":
+      await worker.drain();
+      tell({ type: "drained" });
+      return port.close();
+  }
+});

@@ -1,0 +1,104 @@
+/** Further workers of a proxy, seen from the main thread: started, told, scraped, drained. */
+import { Worker as Thread } from "node:worker_threads";
+import type { ClusterState, Entry, Seen, Watch } from "../core/cluster/state.ts";
+import type { MetricFamily } from "../core/runtime/metrics.ts";
+import type { ProxyOptions } from "./options.ts";
+import type { LinkState } from "./routing/link.ts";
+import { FOLLOWED_KINDS } from "./tenant/directory.ts";
+import type { WorkerEvents } from "./worker.ts";
+
+export type ThreadOrder =
+  | { type: "snapshot"; entries: Entry[]; revision: number }
+  | { type: "changed"; seen: Seen[]; revision: number }
+  | { type: "reset" }
+  | { type: "scrape"; id: number }
+  | { type: "drain" };
+
+export type ThreadNotice =
+  | { type: "started" }
+  | {
+      type: "linkChanged";
+      link: { address: string; dialect: "text" | "binary" };
+      from: LinkState;
+      to: LinkState;
+      reason: string;
+    }
+  | { type: "applied"; revision: number }
+  | { type: "metrics"; id: number; families: MetricFamily[] }
+  | { type: "drained" };
+
+const SCRAPE_MS_MAX = 500;
+
+export class ThreadedWorker {
+  readonly #thread: Thread;
+  readonly #events: WorkerEvents;
+  readonly #scrapes: Map<number, (families: MetricFamily[]) => void> = new Map();
+  #scrapeId = 0;
+  #watch: Watch | null = null;
+  #whenStarted: () => void = () => {};
+  #whenDrained: () => void = () => {};
+
+  /** `options` name the addresses as bound: port 0 would give every worker a port of its own. */
+  constructor(options: ProxyOptions, events: WorkerEvents) {
+    this.#events = events;
+    this.#thread = new Thread(new URL("./thread.ts", import.meta.url), { workerData: options });
+    this.#thread.on("message", (notice: ThreadNotice) => this.#told(notice));
+  }
+
+  /** Rejects when the thread cannot start (its ports are taken, for one). */
+  async start(state: ClusterState): Promise<void> {
+    const lists = await Promise.all(FOLLOWED_KINDS.map((kind) => state.list(kind)));
+    const revision = Math.min(...lists.map((list) => list.revision));
+    const entries = lists.flatMap((list) => list.entries as Entry[]);
+    const started = new Promise<void>((resolve, reject) => {
+      this.#whenStarted = resolve;
+      this.#thread.once("error", reject);
+    });
+    this.#order({ type: "snapshot", entries, revision });
+    this.#watch = state.watch(revision, {
+      changed: (seen, seenRevision) => this.#order({ type: "changed", seen, revision: seenRevision }),
+      reset: () => this.#order({ type: "reset" }),
+    });
+    await started;
+  }
+
+  /** Its metrics; none when it is too busy to answer in time. */
+  async families(): Promise<MetricFamily[]> {
+    const id = ++this.#scrapeId;
+    const families = await new Promise<MetricFamily[]>((resolve) => {
+      this.#scrapes.set(id, resolve);
+      setTimeout(() => resolve([]), SCRAPE_MS_MAX).unref();
+      this.#order({ type: "scrape", id });
+    });
+    this.#scrapes.delete(id);
+    return families;
+  }
+
+  async drain(): Promise<void> {
+    this.#watch?.close();
+    const drained = new Promise<void>((resolve) => {
+      this.#whenDrained = resolve;
+    });
+    this.#order({ type: "drain" });
+    await drained;
+  }
+
+  #order(order: ThreadOrder): void {
+    this.#thread.postMessage(order);
+  }
+
+  #told(notice: ThreadNotice): void {
+    switch (notice.type) {
+      case "started":
+        return this.#whenStarted();
+      case "linkChanged":
+        return this.#events.linkChanged(notice.link, notice.from, notice.to, notice.reason);
+      case "applied":
+        return this.#events.applied(notice.revision);
+      case "metrics":
+        return this.#scrapes.get(notice.id)?.(notice.families);
+      case "drained":
+        return this.#whenDrained();
+    }
+  }
+}
