@@ -47,11 +47,15 @@ export interface ClusterState {
   get<K extends Kind>(kind: K, id: string): Promise<Entry<K> | undefined>;
   /** All records of a kind, by id, and the revision at which the list was true. */
   list<K extends Kind>(kind: K): Promise<{ entries: Entry<K>[]; revision: number }>;
-  /** All or nothing: one new revision for all changes, or none. Values are validated. */
+  /**
+   * All or nothing: one new revision for all changes, or none. Values are validated. Deleting
+   * what is not there is no change. At most CHANGES_MAX changes (see changes.ts) at once.
+   */
   commit(changes: readonly Change[]): Promise<Commit>;
   /**
-   * Tells every change after `fromRevision`, in order, one call per revision. A watcher too far
-   * behind (history compacted) gets `reset` first, then every live record as a change.
+   * Tells every change after `fromRevision`, in order, one call per revision, never from within
+   * this call. A watcher too far behind (history compacted) or ahead (a restored backup) gets
+   * `reset` first, then every live record as a change, in one call.
    */
   watch(
     fromRevision: number,

@@ -22,6 +22,8 @@ const LOW_WATER_SIZE = HIGH_WATER_SIZE / 4;
 const LEFTOVER_SIZE_MIN = 1024;
 const LEFTOVER_STEP_MAX = 64 * 1024;
 const EMPTY = Buffer.alloc(0);
+/** How long a connection that we ended may stay without reading on. */
+const LINGER_MS = 1000;
 
 export interface Receiver {
   /**
@@ -63,6 +65,7 @@ export class Connection {
   #leftover: Buffer | null = null;
   #leftoverSize = 0;
   #ending = false;
+  #inputEnded = false;
   /** Part of `unsentSize` that the socket holds; the rest is in our slabs. */
   #inSocketSize = 0;
 
@@ -72,7 +75,9 @@ export class Connection {
     this.#receiver = receiver;
     socket.on("end", () => {
       loop.turn();
-      if (this.isOpen) this.#receiver.ended();
+      // What came before the end is told first, even when it has to wait.
+      this.#inputEnded = true;
+      if (this.isOpen && !this.paused) this.#receiver.ended();
     });
     socket.on("error", (error: NodeJS.ErrnoException) => this.#close(error.code ?? "error"));
     socket.on("close", () => this.#close("closed"));
@@ -195,7 +200,9 @@ export class Connection {
     this.paused = false;
     this.loop.turn();
     if (this.#leftoverSize > 0) this.#parseLeftover();
-    if (!this.paused && this.isOpen) this.socket.resume();
+    if (this.paused || !this.isOpen) return;
+    this.socket.resume();
+    if (this.#inputEnded) this.#receiver.ended();
   }
 
   // ---- output -----------------------------------------------------------------------------
@@ -338,11 +345,25 @@ export class Connection {
 
   // ---- the end ----------------------------------------------------------------------------
 
-  /** Sends what was appended, then closes our side. */
+  /**
+   * Sends what was appended, then closes. The other side gets a moment to read it and to close
+   * too: closing with its bytes unread would reset the connection under our last reply.
+   */
   end(): void {
     if (this.#ending || !this.isOpen) return;
     this.#ending = true;
     if (!this.#dirty) this.#markDirty();
+    this.#linger(-1);
+  }
+
+  /** Closes when the other side has read nothing more for a while, or has read it all. */
+  #linger(writtenBefore: number): void {
+    setTimeout(() => {
+      if (!this.isOpen) return;
+      const sent = this.socket.bytesWritten - this.socket.writableLength;
+      if (this.unsentSize > 0 && sent > writtenBefore) this.#linger(sent);
+      else this.destroy();
+    }, LINGER_MS).unref();
   }
 
   /** Closes now; unsent output is lost. */

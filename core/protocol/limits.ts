@@ -10,6 +10,8 @@ export const LINE_SIZE_MAX = 2048;
 export const RETRIEVAL_LINE_SIZE_MAX = 1024 * 1024;
 /** Before login nobody needs more than a username and a password. */
 export const LOGIN_SIZE_MAX = 2048;
+/** Words of a meta line, all flags included: memcached 1.6 refuses more. */
+export const META_TOKEN_COUNT_MAX = 19;
 /** Digits of a number on a line; 20 hold 2^64. */
 export const DIGITS_MAX = 20;
 /** Announced bytes that we read and drop after refusing a command; above it we close. */

@@ -55,6 +55,8 @@ export class Request {
   /** Where the noreply word or q flag stands, with the blank before it; size 0 if nowhere. */
   quietAt = 0;
   quietSize = 0;
+  /** A NUL stands on the line. */
+  hasNul = false;
   /** The meta flag b: the key is base64. */
   keyIsBase64 = false;
   tokenCount = 0;

@@ -43,10 +43,10 @@ const VERBS: ReadonlyMap<string, Verb> = new Map([
   ["append", { command: Command.append, frame: frameStorage }],
   ["prepend", { command: Command.prepend, frame: frameStorage }],
   ["cas", { command: Command.cas, frame: frameStorage }],
-  ["delete", { command: Command.delete, frame: frameKeyLine(2, 4) }],
-  ["incr", { command: Command.incr, frame: frameKeyLine(3, 4) }],
-  ["decr", { command: Command.decr, frame: frameKeyLine(3, 4) }],
-  ["touch", { command: Command.touch, frame: frameKeyLine(3, 4) }],
+  ["delete", { command: Command.delete, frame: frameKeyLine(2) }],
+  ["incr", { command: Command.incr, frame: frameKeyLine(3) }],
+  ["decr", { command: Command.decr, frame: frameKeyLine(3) }],
+  ["touch", { command: Command.touch, frame: frameKeyLine(3) }],
   ["mg", { command: Command.mg, frame: frameMeta }],
   ["ms", { command: Command.ms, frame: frameMeta }],
   ["md", { command: Command.md, frame: frameMeta }],
@@ -85,6 +85,9 @@ function findVerb(bytes: Uint8Array, at: number, end: number): Verb | undefined 
 
 /** Frames the command line at `from`, and its data block where it has one. */
 export function frameText(request: Request, bytes: Uint8Array, from: number, to: number): Verdict {
+  request.command = Command.invalid;
+  request.quiet = false;
+  request.quietSize = 0;
   let at = from + request.scannedSize;
   while (at < to && bytes[at] !== LF) at++;
   if (at === to) return unfinishedLine(request, bytes, from, to);
@@ -93,8 +96,6 @@ export function frameText(request: Request, bytes: Uint8Array, from: number, to:
   // memcached leaves the CR of an otherwise empty line in place: both are answered ERROR.
   request.lineStop = at > from && bytes[at - 1] === CR ? at - 1 : at;
   request.size = request.lineEnd - from;
-  request.quiet = false;
-  request.quietSize = 0;
   request.keyIsBase64 = false;
   request.valueSize = 0;
   tokenize(request, bytes, from, request.lineStop);
@@ -104,7 +105,10 @@ export function frameText(request: Request, bytes: Uint8Array, from: number, to:
       : findVerb(bytes, request.tokenAt[0]!, request.tokenEnd[0]!);
   if (verb === undefined) return request.refuse(Command.invalid, "error", request.size);
   request.command = verb.command;
-  return verb.frame(request, bytes, from, to);
+  const verdict = verb.frame(request, bytes, from, to);
+  // memcached ends a line at a NUL and would see another command than we do.
+  if (verdict !== Verdict.refused && request.hasNul) return badFormat(request);
+  return verdict;
 }
 
 /** Only a retrieval may be long: thousands of keys. Anything else without an end is garbage. */
@@ -127,13 +131,16 @@ function unfinishedLine(request: Request, bytes: Uint8Array, from: number, to: n
 function tokenize(request: Request, bytes: Uint8Array, from: number, stop: number): void {
   let count = 0;
   let at = from;
+  let hasNul = false;
   while (count < TOKEN_COUNT_MAX) {
     while (at < stop && bytes[at] === SPACE) at++;
     if (at === stop) break;
     request.tokenAt[count] = at;
-    while (at < stop && bytes[at] !== SPACE) at++;
+    for (; at < stop && bytes[at] !== SPACE; at++) if (bytes[at] === 0) hasNul = true;
     request.tokenEnd[count++] = at;
   }
+  for (; at < stop; at++) if (bytes[at] === 0) hasNul = true;
+  request.hasNul = hasNul;
   request.tokenCount = count;
 }
 
@@ -188,8 +195,9 @@ function frameStorage(request: Request, bytes: Uint8Array, from: number, to: num
   request.size = size;
   request.keyAt = tokenAt[1]!;
   request.keySize = tokenEnd[1]! - request.keyAt;
-  let isNumeric = isNumber(bytes, tokenAt[2]!, tokenEnd[2]!) && isNumber(bytes, tokenAt[3]!, tokenEnd[3]!);
-  if (needed === 6) isNumeric &&= isNumber64(bytes, tokenAt[5]!, tokenEnd[5]!);
+  let isNumeric =
+    isUnsigned64(bytes, tokenAt[2]!, tokenEnd[2]!) && isSigned64(bytes, tokenAt[3]!, tokenEnd[3]!);
+  if (needed === 6) isNumeric &&= isUnsigned64(bytes, tokenAt[5]!, tokenEnd[5]!);
   if (request.keySize > KEY_SIZE_MAX || !isNumeric) return badFormat(request);
   return frameData(request, bytes, from, to, valueSize);
 }
@@ -216,16 +224,27 @@ export function frameData(
   return Verdict.framed;
 }
 
-/** A line with a key and nothing behind it, of `min` to `max` tokens. */
-function frameKeyLine(min: number, max: number): Verb["frame"] {
+/** Most words of a line with a key and nothing behind it: `delete <key> 0 noreply`. */
+const KEY_LINE_TOKEN_COUNT_MAX = 4;
+
+/**
+ * A line with a key and nothing behind it, of at least `min` words. memcached takes noreply from
+ * the last word whatever the count, and is then quiet about everything that is wrong: what would
+ * be left of such a line without its noreply has to be a line that is answered.
+ */
+function frameKeyLine(min: number): Verb["frame"] {
   return (request, bytes) => {
     const { tokenCount } = request;
-    if (tokenCount < min || tokenCount > max) {
+    if (tokenCount < min || tokenCount > KEY_LINE_TOKEN_COUNT_MAX) {
       return request.refuse(request.command, "error", request.size);
     }
     request.keyAt = request.tokenAt[1]!;
     request.keySize = request.tokenEnd[1]! - request.keyAt;
-    if (tokenCount > min) noteNoreply(request, bytes);
+    if (tokenCount > 2) noteNoreply(request, bytes);
+    if (request.quiet) {
+      if (tokenCount - 1 < min) return badFormat(request);
+      if (tokenCount > 3 && isNoreply(request, bytes, tokenCount - 2)) return badFormat(request);
+    }
     return request.keySize > KEY_SIZE_MAX ? badFormat(request) : Verdict.framed;
   };
 }
@@ -267,38 +286,55 @@ const badFormat = (request: Request): Verdict =>
 
 const NOREPLY = Buffer.from("noreply");
 
+function isNoreply(request: Request, bytes: Uint8Array, token: number): boolean {
+  const at = request.tokenAt[token]!;
+  if (request.tokenEnd[token]! - at !== NOREPLY.length) return false;
+  for (let i = 0; i < NOREPLY.length; i++) if (bytes[at + i] !== NOREPLY[i]) return false;
+  return true;
+}
+
 function noteNoreply(request: Request, bytes: Uint8Array): void {
   const last = request.tokenCount - 1;
-  const at = request.tokenAt[last]!;
-  const end = request.tokenEnd[last]!;
-  if (last === 0 || end - at !== NOREPLY.length) return;
-  for (let i = 0; i < NOREPLY.length; i++) if (bytes[at + i] !== NOREPLY[i]) return;
+  if (last === 0 || !isNoreply(request, bytes, last)) return;
   request.quiet = true;
-  request.quietAt = at - 1;
+  request.quietAt = request.tokenAt[last]! - 1;
   request.quietSize = NOREPLY.length + 1;
 }
 
 // ---- numbers ------------------------------------------------------------------------------
 
-/** What strtol takes and memcached's safe_strtol lets pass: digits, with a sign or without. */
+const PLUS = 0x2b;
+const MINUS = 0x2d;
+
+/** Digits, with a sign or without: what safe_strtol of memcached takes, if it is not too large. */
 export function isNumber(bytes: Uint8Array, at: number, end: number): boolean {
-  if (bytes[at] === 0x2d || bytes[at] === 0x2b) at++;
+  if (bytes[at] === MINUS || bytes[at] === PLUS) at++;
   if (at === end || end - at > DIGITS_MAX) return false;
   for (; at < end; at++) if (bytes[at]! < ZERO || bytes[at]! > NINE) return false;
   return true;
 }
 
-/** A number that also fits into 64 bits. */
-function isNumber64(bytes: Uint8Array, at: number, end: number): boolean {
+function isUnsigned64(bytes: Uint8Array, at: number, end: number): boolean {
+  if (!isNumber(bytes, at, end) || bytes[at] === MINUS) return false;
+  return end - at < DIGITS_MAX || toBigInt(bytes, at, end) < 1n << 64n;
+}
+
+function isSigned64(bytes: Uint8Array, at: number, end: number): boolean {
   if (!isNumber(bytes, at, end)) return false;
-  if (end - at < DIGITS_MAX) return true;
-  const digits = Buffer.from(bytes.subarray(at, end)).toString("latin1");
-  return BigInt(digits) < 1n << 64n;
+  return end - at < DIGITS_MAX - 1 || BigInt.asIntN(64, toBigInt(bytes, at, end)) === toBigInt(bytes, at, end);
+}
+
+function toBigInt(bytes: Uint8Array, at: number, end: number): bigint {
+  const isNegative = bytes[at] === MINUS;
+  const digitsAt = isNegative || bytes[at] === PLUS ? at + 1 : at;
+  const magnitude = BigInt(Buffer.from(bytes.subarray(digitsAt, end)).toString("latin1"));
+  return isNegative ? -magnitude : magnitude;
 }
 
 /** Digits as a size in bytes; -1 when it is none, or larger than 32 bits signed. */
 export function parseSize(bytes: Uint8Array, at: number, end: number): number {
-  if (at === end || end - at > 10) return -1;
+  if (bytes[at] === PLUS) at++;
+  if (at === end || end - at > DIGITS_MAX) return -1;
   let size = 0;
   for (; at < end; at++) {
     const digit = bytes[at]! - ZERO;
@@ -357,7 +393,8 @@ export function frameTextReply(
     }
     reply.size = lineEnd - from;
     reply.result = textResult(bytes, at, lineEnd, reply.valueCount, shape === "values");
-    if (command === Command.mg && reply.result === Result.ok) reply.result = Result.hit;
+    const isGet = command === Command.mg || command === Command.mg_touch;
+    if (isGet && reply.result === Result.ok) reply.result = Result.hit;
     return Verdict.framed;
   }
 }

@@ -1,0 +1,80 @@
+/**
+ * Logins: made once, shown once, and kept only as digests. A password is 160 random bits, so one
+ * SHA-256 over salt and password is enough: there is nothing to guess that a slow hash would
+ * slow down, and a proxy can check thousands of logins per second in passing.
+ */
+import assert from "node:assert/strict";
+import { hash as hashOnce, timingSafeEqual } from "node:crypto";
+import type { z } from "zod";
+import { type SecureBytes, secureBytes } from "../runtime/random.ts";
+import type { digestRecord } from "./records.ts";
+
+export type Digest = z.infer<typeof digestRecord>;
+
+export interface NewCredential {
+  readonly username: string;
+  /** Shown to its owner now and never again. */
+  readonly password: string;
+  readonly digest: Digest;
+}
+
+/** 32 symbols, 5 bits each: safe in URLs, shells and speech (no l, o, 0, 1). */
+const ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789";
+
+/** 60 bits: the first collision is expected after a billion usernames. */
+const USERNAME_LENGTH = 12;
+/** 160 bits. */
+const PASSWORD_LENGTH = 32;
+const SALT_SIZE = 16;
+const HASH_SIZE = 32;
+
+/** Longer ones cannot be ours, and hashing megabytes for a stranger would be a gift to him. */
+export const PASSWORD_SIZE_MAX = 1024;
+
+export function newCredential(random: SecureBytes = secureBytes): NewCredential {
+  const username = letters(USERNAME_LENGTH, random);
+  const password = letters(PASSWORD_LENGTH, random);
+  return { username, password, digest: digestOf(password, random) };
+}
+
+export function digestOf(password: string, random: SecureBytes = secureBytes): Digest {
+  const bytes = Buffer.from(password);
+  assert(bytes.length <= PASSWORD_SIZE_MAX, "a password no login could match");
+  const salt = Buffer.from(random(SALT_SIZE));
+  return {
+    algorithm: "sha256",
+    salt: salt.toString("base64"),
+    hash: saltedHash(salt, bytes).toString("base64"),
+  };
+}
+
+/**
+ * Whether the password is the one behind the digest, in a time that does not tell how nearly.
+ * Without a digest (no such username) the same work is done and the answer is no, so a stranger
+ * cannot find out by the clock which usernames exist.
+ */
+export function verify(digest: Digest | undefined, passwordBytes: Uint8Array): boolean {
+  if (passwordBytes.length > PASSWORD_SIZE_MAX) return false;
+  const { salt, hash } = digest ?? NOBODY;
+  const expected = Buffer.from(hash, "base64");
+  const actual = saltedHash(Buffer.from(salt, "base64"), passwordBytes);
+  if (expected.length !== HASH_SIZE) return false;
+  return timingSafeEqual(actual, expected);
+}
+
+/** Hash of a password that was thrown away, to compare with when there is no digest. */
+const NOBODY = digestOf(letters(PASSWORD_LENGTH, secureBytes));
+
+function saltedHash(salt: Uint8Array, password: Uint8Array): Buffer {
+  const salted = Buffer.allocUnsafe(salt.length + password.length);
+  salted.set(salt, 0);
+  salted.set(password, salt.length);
+  const hash = hashOnce("sha256", salted, "buffer");
+  salted.fill(0); // The buffer came from a pool that others share.
+  return hash;
+}
+
+function letters(count: number, random: SecureBytes): string {
+  // 256 is a multiple of 32, so the low bits of a byte choose without bias.
+  return Array.from(random(count), (byte) => ALPHABET[byte % ALPHABET.length]).join("");
+}
