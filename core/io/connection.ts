@@ -13,6 +13,7 @@
  * `paused`, and then the socket is paused too.
  */
 import type { Socket } from "node:net";
+import { Readable } from "node:stream";
 import { HEADROOM_SIZE, READ_AT, READ_SIZE, SLAB_SIZE } from "./arena.ts";
 import type { Loop } from "./loop.ts";
 
@@ -22,8 +23,15 @@ const LOW_WATER_SIZE = HIGH_WATER_SIZE / 4;
 const LEFTOVER_SIZE_MIN = 1024;
 const LEFTOVER_STEP_MAX = 64 * 1024;
 const EMPTY = Buffer.alloc(0);
+/** Shared by all connections with nothing queued, which is nearly all of them. */
+const NO_VIEWS: Buffer[] = [];
+const NO_SLABS: number[] = [];
 /** How long a connection that we ended may stay without reading on. */
 const LINGER_MS = 1000;
+
+const OWNER = Symbol("connection");
+type OwnedSocket = Socket & { [OWNER]: Connection };
+const ownerOf = (socket: Socket): Connection => (socket as OwnedSocket)[OWNER];
 
 export interface Receiver {
   /**
@@ -58,10 +66,9 @@ export class Connection {
   #wasFull = false;
   #slabAt = -1;
   #fill = 0;
-  /** Views filled before the current slab, in order. */
-  #queue: Buffer[] = [];
-  /** Slabs behind the views of `#queue`. */
-  #queueSlabs: number[] = [];
+  /** Views filled before the current slab, in order; and the slabs behind them. */
+  #queue: Buffer[] = NO_VIEWS;
+  #queueSlabs: number[] = NO_SLABS;
   #leftover: Buffer | null = null;
   #leftoverSize = 0;
   #ending = false;
@@ -73,14 +80,27 @@ export class Connection {
     this.loop = loop;
     this.socket = socket;
     this.#receiver = receiver;
-    socket.on("end", () => {
-      loop.turn();
-      // What came before the end is told first, even when it has to wait.
-      this.#inputEnded = true;
-      if (this.isOpen && !this.paused) this.#receiver.ended();
-    });
-    socket.on("error", (error: NodeJS.ErrnoException) => this.#close(error.code ?? "error"));
-    socket.on("close", () => this.#close("closed"));
+    (socket as OwnedSocket)[OWNER] = this;
+    // Shared functions: closures of its own would cost each idle connection 300 bytes.
+    socket.on("end", Connection.#onEnd);
+    socket.on("error", Connection.#onError);
+    socket.on("close", Connection.#onClose);
+  }
+
+  static #onEnd(this: Socket): void {
+    ownerOf(this).#inputEnd();
+  }
+
+  static #onError(this: Socket, error: NodeJS.ErrnoException): void {
+    ownerOf(this).#close(error.code ?? "error");
+  }
+
+  static #onClose(this: Socket): void {
+    ownerOf(this).#close("closed");
+  }
+
+  static #onData(this: Socket, chunk: Buffer): void {
+    ownerOf(this).#chunk(chunk);
   }
 
   /**
@@ -91,16 +111,18 @@ export class Connection {
    */
   static accepted(loop: Loop, socket: Socket, receiver: Receiver): Connection {
     const connection = new Connection(loop, socket, receiver);
-    const push = socket.push;
-    socket.push = (chunk: Buffer | null, encoding?: BufferEncoding): boolean => {
-      if (chunk === null || connection.paused || socket.readableLength > 0) {
-        return push.call(socket, chunk, encoding);
-      }
-      connection.#chunk(chunk);
-      return true;
-    };
-    socket.on("data", (chunk: Buffer) => connection.#chunk(chunk));
+    socket.push = Connection.#push;
+    socket.on("data", Connection.#onData);
     return connection;
+  }
+
+  static #push(this: Socket, chunk: Buffer | null, encoding?: BufferEncoding): boolean {
+    const connection = ownerOf(this);
+    if (chunk === null || connection.paused || this.readableLength > 0) {
+      return Readable.prototype.push.call(this, chunk, encoding);
+    }
+    connection.#chunk(chunk);
+    return true;
   }
 
   /** The `onread` option for a socket that we connect: it reads straight into the arena. */
@@ -194,6 +216,13 @@ export class Connection {
     this.socket.pause();
   }
 
+  /** What came before the end is told first, even when it has to wait. */
+  #inputEnd(): void {
+    this.loop.turn();
+    this.#inputEnded = true;
+    if (this.isOpen && !this.paused) this.#receiver.ended();
+  }
+
   /** Offers what was kept, then reads on, unless the receiver paused again meanwhile. */
   resume(): void {
     if (!this.paused || !this.isOpen) return;
@@ -224,7 +253,7 @@ export class Connection {
     if (!this.#dirty) this.#markDirty();
     this.unsentSize += bytes.length;
     this.#closeSlab();
-    this.#queue.push(bytes);
+    this.#enqueue(bytes);
   }
 
   #appendAcross(bytes: Uint8Array, from: number, size: number): void {
@@ -237,7 +266,7 @@ export class Connection {
         this.#slabAt = arena.take();
         if (this.#slabAt < 0) {
           // The arena is full: the heap carries the rest, counted in `unsentSize` like all output.
-          this.#queue.push(Buffer.from(bytes.subarray(at, end)));
+          this.#enqueue(Buffer.from(bytes.subarray(at, end)));
           return;
         }
       }
@@ -251,10 +280,16 @@ export class Connection {
   #closeSlab(): void {
     if (this.#slabAt < 0) return;
     const view = this.loop.arena.bytes.subarray(this.#slabAt, this.#slabAt + this.#fill);
-    this.#queue.push(view);
+    this.#enqueue(view);
+    if (this.#queueSlabs === NO_SLABS) this.#queueSlabs = [];
     this.#queueSlabs.push(this.#slabAt);
     this.#slabAt = -1;
     this.#fill = 0;
+  }
+
+  #enqueue(view: Buffer): void {
+    if (this.#queue === NO_VIEWS) this.#queue = [];
+    this.#queue.push(view);
   }
 
   #markDirty(): void {
@@ -310,8 +345,8 @@ export class Connection {
     socket.cork();
     for (const view of this.#queue) socket.write(view);
     socket.uncork();
-    this.#queue = [];
-    this.#queueSlabs = [];
+    this.#queue = NO_VIEWS;
+    this.#queueSlabs = NO_SLABS;
     const size = this.unsentSize - this.#inSocketSize;
     this.writtenSize += size;
     if (socket.writableLength === 0) {
@@ -379,8 +414,8 @@ export class Connection {
     if (this.#slabAt >= 0) arena.give(this.#slabAt);
     for (const slabAt of this.#queueSlabs) arena.give(slabAt);
     this.#slabAt = -1;
-    this.#queueSlabs = [];
-    this.#queue = [];
+    this.#queueSlabs = NO_SLABS;
+    this.#queue = NO_VIEWS;
     this.#dropLeftover();
     this.socket.destroy();
     this.#receiver.closed(reason);
