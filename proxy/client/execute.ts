@@ -108,8 +108,12 @@ function ownerOfBase64(session: Session, bytes: Buffer, from: number, to: number
   return session.tenant!.route.ownerOfKey(key, 0, key.length);
 }
 
-/** Deletes the value of a key whose new value was refused; nobody waits for the answer. */
+/**
+ * memcached drops the old value of a key whose new one is too large for `set` (and `ms`): so does
+ * this delete; nobody waits for its answer.
+ */
 export function dropOldValue(session: Session, request: Request, bytes: Buffer): void {
+  if (request.command !== Command.set && request.command !== Command.ms) return;
   const link = linkOfKey(session, request, bytes);
   if (link === null || link.refusal() !== undefined) return;
   const { slots, loop } = session.services;

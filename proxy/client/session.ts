@@ -42,6 +42,8 @@ const NEXT_STATES: Record<SessionState, readonly SessionState[]> = {
 /** Slots that one step of the loop may open: a portion of a multi-get, and its end. */
 const STEP_SLOT_COUNT = GATHER_KEY_COUNT_MAX + 2;
 
+const EMPTY = Buffer.alloc(0);
+
 /** All sessions are framed one command at a time, so one object serves all of them. */
 const request = new Request();
 
@@ -125,9 +127,13 @@ export class Session implements Receiver, QueueOwner, LinkWaiter, Member {
   /** A stranger may not make us keep more than a login. Its announced bytes are skipped. */
   #isTooLargeForStranger(size: number): boolean {
     if (Math.max(request.sizeNeeded, size) <= LOGIN_SIZE_MAX * 2) return false;
-    this.#answerStranger();
-    this.#scannedSize = 0;
-    this.#skipSize = Math.max(request.sizeNeeded, size);
+    if (this.#scannedSize > 0) {
+      // A line without an end: nobody can say how much to skip.
+      this.#refuse(EMPTY, "lineTooLong");
+    } else {
+      this.#answerStranger();
+      this.#skipSize = request.sizeNeeded;
+    }
     return true;
   }
 
@@ -158,7 +164,6 @@ export class Session implements Receiver, QueueOwner, LinkWaiter, Member {
     if (isStranger && !PROBLEMS[problem].closes && request.command !== Command.invalid) {
       if (request.command !== Command.login) return this.#answerStranger();
     }
-    // memcached drops the old value of a key whose new one is too large.
     if (problem === "tooLarge" && !isStranger && mayRun(this.rights, request.command)) {
       dropOldValue(this, request, bytes);
     }
