@@ -171,7 +171,11 @@ export function createWorkerRegistry(worker: Worker): Registry {
     latency: (emit) => {
       for (const { tenant, shard } of eachShard(tenants())) {
         const { counts, sumMs } = shard.latency;
-        emit({ bounds: LATENCY_BOUNDS_SECONDS, counts, sum: sumMs / 1000 }, tenant.name, shard.node);
+        emit(
+          { bounds: LATENCY_BOUNDS_SECONDS, counts, sum: sumMs / 1000 },
+          tenant.name,
+          shard.node,
+        );
       }
     },
     sessions: (emit) => {

@@ -56,7 +56,8 @@ export class ThreadedWorker {
     });
     this.#order({ type: "snapshot", entries, revision });
     this.#watch = state.watch(revision, {
-      changed: (seen, seenRevision) => this.#order({ type: "changed", seen, revision: seenRevision }),
+      changed: (seen, seenRevision) =>
+        this.#order({ type: "changed", seen, revision: seenRevision }),
       reset: () => this.#order({ type: "reset" }),
     });
     await started;

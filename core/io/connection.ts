@@ -82,25 +82,9 @@ export class Connection {
     this.#receiver = receiver;
     (socket as OwnedSocket)[OWNER] = this;
     // Shared functions: closures of its own would cost each idle connection 300 bytes.
-    socket.on("end", Connection.#onEnd);
-    socket.on("error", Connection.#onError);
-    socket.on("close", Connection.#onClose);
-  }
-
-  static #onEnd(this: Socket): void {
-    ownerOf(this).#inputEnd();
-  }
-
-  static #onError(this: Socket, error: NodeJS.ErrnoException): void {
-    ownerOf(this).#close(error.code ?? "error");
-  }
-
-  static #onClose(this: Socket): void {
-    ownerOf(this).#close("closed");
-  }
-
-  static #onData(this: Socket, chunk: Buffer): void {
-    ownerOf(this).#chunk(chunk);
+    socket.on("end", onEnd);
+    socket.on("error", onError);
+    socket.on("close", onClose);
   }
 
   /**
@@ -111,18 +95,9 @@ export class Connection {
    */
   static accepted(loop: Loop, socket: Socket, receiver: Receiver): Connection {
     const connection = new Connection(loop, socket, receiver);
-    socket.push = Connection.#push;
-    socket.on("data", Connection.#onData);
+    socket.push = push;
+    socket.on("data", onData);
     return connection;
-  }
-
-  static #push(this: Socket, chunk: Buffer | null, encoding?: BufferEncoding): boolean {
-    const connection = ownerOf(this);
-    if (chunk === null || connection.paused || this.readableLength > 0) {
-      return Readable.prototype.push.call(this, chunk, encoding);
-    }
-    connection.#chunk(chunk);
-    return true;
   }
 
   /** The `onread` option for a socket that we connect: it reads straight into the arena. */
@@ -143,7 +118,8 @@ export class Connection {
 
   // ---- input ------------------------------------------------------------------------------
 
-  #chunk(chunk: Buffer): void {
+  /** The socket read `chunk`. */
+  socketRead(chunk: Buffer): void {
     const { bytes } = this.loop.arena;
     for (let at = 0; at < chunk.length && this.isOpen; at += READ_SIZE) {
       const size = Math.min(READ_SIZE, chunk.length - at);
@@ -188,7 +164,10 @@ export class Connection {
   #keep(bytes: Buffer, from: number, to: number): void {
     const sizeTogether = this.#leftoverSize + (to - from);
     if (this.#leftover === null || this.#leftover.length < sizeTogether) {
-      const ahead = Math.min(this.sizeNeeded, sizeTogether + Math.max(sizeTogether, LEFTOVER_STEP_MAX));
+      const ahead = Math.min(
+        this.sizeNeeded,
+        sizeTogether + Math.max(sizeTogether, LEFTOVER_STEP_MAX),
+      );
       const grown = Buffer.allocUnsafeSlow(Math.max(sizeTogether, ahead, LEFTOVER_SIZE_MIN));
       if (this.#leftover !== null) this.#leftover.copy(grown, 0, 0, this.#leftoverSize);
       this.#leftover = grown;
@@ -216,8 +195,8 @@ export class Connection {
     this.socket.pause();
   }
 
-  /** What came before the end is told first, even when it has to wait. */
-  #inputEnd(): void {
+  /** The other side will send no more; what came before is told first, even when it waits. */
+  socketEnded(): void {
     this.loop.turn();
     this.#inputEnded = true;
     if (this.isOpen && !this.paused) this.#receiver.ended();
@@ -404,10 +383,11 @@ export class Connection {
   /** Closes now; unsent output is lost. */
   destroy(): void {
     this.socket.destroy();
-    this.#close("destroyed");
+    this.socketClosed("destroyed");
   }
 
-  #close(reason: string): void {
+  /** The socket is gone, or has to go. */
+  socketClosed(reason: string): void {
     if (!this.isOpen) return;
     this.isOpen = false;
     const { arena } = this.loop;
@@ -420,4 +400,29 @@ export class Connection {
     this.socket.destroy();
     this.#receiver.closed(reason);
   }
+}
+
+function onEnd(this: Socket): void {
+  ownerOf(this).socketEnded();
+}
+
+function onError(this: Socket, error: NodeJS.ErrnoException): void {
+  ownerOf(this).socketClosed(error.code ?? "error");
+}
+
+function onClose(this: Socket): void {
+  ownerOf(this).socketClosed("closed");
+}
+
+function onData(this: Socket, chunk: Buffer): void {
+  ownerOf(this).socketRead(chunk);
+}
+
+function push(this: Socket, chunk: Buffer | null, encoding?: BufferEncoding): boolean {
+  const connection = ownerOf(this);
+  if (chunk === null || connection.paused || this.readableLength > 0) {
+    return Readable.prototype.push.call(this, chunk, encoding);
+  }
+  connection.socketRead(chunk);
+  return true;
 }

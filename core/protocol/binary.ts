@@ -130,7 +130,12 @@ const readUInt32 = (bytes: Uint8Array, at: number): number =>
  * Frames the request at `from`. A body that is larger than anything we carry is skipped by its
  * announced size, except where the size can only be garbage: then the connection is closed.
  */
-export function frameBinary(request: Request, bytes: Uint8Array, from: number, to: number): Verdict {
+export function frameBinary(
+  request: Request,
+  bytes: Uint8Array,
+  from: number,
+  to: number,
+): Verdict {
   if (from < to && bytes[from] !== MAGIC_REQUEST) {
     return request.refuse(Command.invalid, "badMagic", to - from);
   }
@@ -152,7 +157,8 @@ export function frameBinary(request: Request, bytes: Uint8Array, from: number, t
     return request.refuse(row?.command ?? Command.invalid, "badLengths", to - from);
   }
   if (bodySize > SKIP_SIZE_MAX) {
-    return request.refuse(row?.command ?? Command.invalid, "absurdSize", to - from);
+    const problem = row?.value === "optional" ? "absurdSize" : "badLengths";
+    return request.refuse(row?.command ?? Command.invalid, problem, to - from);
   }
   if (row === undefined) return request.refuse(Command.invalid, "error", size);
   request.command = row.command;

@@ -25,12 +25,27 @@ export type CommandRow = {
   mutates: boolean;
 };
 
-const read = (name: string, target: Target, shape: ReplyShape): CommandRow =>
-  ({ name, access: "read", target, shape, mutates: false });
-const write = (name: string, target: Target = "key", shape: ReplyShape = "line"): CommandRow =>
-  ({ name, access: "write", target, shape, mutates: true });
-const local = (name: string): CommandRow =>
-  ({ name, access: "none", target: "local", shape: "line", mutates: false });
+const read = (name: string, target: Target, shape: ReplyShape): CommandRow => ({
+  name,
+  access: "read",
+  target,
+  shape,
+  mutates: false,
+});
+const write = (name: string, target: Target = "key", shape: ReplyShape = "line"): CommandRow => ({
+  name,
+  access: "write",
+  target,
+  shape,
+  mutates: true,
+});
+const local = (name: string): CommandRow => ({
+  name,
+  access: "none",
+  target: "local",
+  shape: "line",
+  mutates: false,
+});
 
 /** The order is the number of the command: `Command` below must list the same names. */
 export const COMMANDS: readonly CommandRow[] = [

@@ -30,36 +30,88 @@ export const Status = {
   temporaryFailure: 0x86,
 } as const;
 
-const row = (text: string, status: number, statusText: string, closes = false): ProblemRow =>
-  ({ text, status, statusText, closes });
+const row = (text: string, status: number, statusText: string, closes = false): ProblemRow => ({
+  text,
+  status,
+  statusText,
+  closes,
+});
 
 export const PROBLEMS = {
   none: row("", 0, ""),
   error: row("ERROR", Status.unknownCommand, "Unknown command"),
-  badFormat: row("CLIENT_ERROR bad command line format", Status.invalidArguments, "Invalid arguments"),
+  badFormat: row(
+    "CLIENT_ERROR bad command line format",
+    Status.invalidArguments,
+    "Invalid arguments",
+  ),
   badChunk: row("CLIENT_ERROR bad data chunk", Status.invalidArguments, "Invalid arguments"),
-  badExptime: row("CLIENT_ERROR invalid exptime argument", Status.invalidArguments, "Invalid arguments"),
+  badExptime: row(
+    "CLIENT_ERROR invalid exptime argument",
+    Status.invalidArguments,
+    "Invalid arguments",
+  ),
   duplicateFlag: row("CLIENT_ERROR duplicate flag", Status.invalidArguments, ""),
-  invalidOrDuplicateFlag: row("CLIENT_ERROR invalid or duplicate flag", Status.invalidArguments, ""),
+  invalidOrDuplicateFlag: row(
+    "CLIENT_ERROR invalid or duplicate flag",
+    Status.invalidArguments,
+    "",
+  ),
   flagsTooLong: row("CLIENT_ERROR options flags too long", Status.invalidArguments, ""),
   flagsAreTooLong: row("CLIENT_ERROR options flags are too long", Status.invalidArguments, ""),
   tooLarge: row("SERVER_ERROR object too large for cache", Status.tooLarge, "Too large."),
   absurdSize: row("SERVER_ERROR object too large for cache", Status.tooLarge, "Too large.", true),
-  lineTooLong: row("CLIENT_ERROR line too long", Status.invalidArguments, "Invalid arguments", true),
+  lineTooLong: row(
+    "CLIENT_ERROR line too long",
+    Status.invalidArguments,
+    "Invalid arguments",
+    true,
+  ),
   badMagic: row("CLIENT_ERROR bad magic byte", Status.invalidArguments, "Invalid arguments", true),
-  badLengths: row("CLIENT_ERROR lengths contradict each other", Status.invalidArguments, "Invalid arguments", true),
+  badLengths: row(
+    "CLIENT_ERROR lengths contradict each other",
+    Status.invalidArguments,
+    "Invalid arguments",
+    true,
+  ),
   unauthenticated: row("CLIENT_ERROR unauthenticated", Status.authError, "Auth failure."),
   loginFailed: row("CLIENT_ERROR authentication failed", Status.authError, "Auth failure."),
-  loginAbandoned: row("CLIENT_ERROR too many failed logins", Status.authError, "Auth failure.", true),
-  tlsUnavailable: row("CLIENT_ERROR TLS is not configured on this port", Status.invalidArguments, "", true),
-  readOnly: row("CLIENT_ERROR credential is read-only", Status.notStored, "credential is read-only"),
+  loginAbandoned: row(
+    "CLIENT_ERROR too many failed logins",
+    Status.authError,
+    "Auth failure.",
+    true,
+  ),
+  tlsUnavailable: row(
+    "CLIENT_ERROR TLS is not configured on this port",
+    Status.invalidArguments,
+    "",
+    true,
+  ),
+  readOnly: row(
+    "CLIENT_ERROR credential is read-only",
+    Status.notStored,
+    "credential is read-only",
+  ),
   noRead: row("CLIENT_ERROR credential may not read", Status.notStored, "credential may not read"),
-  noFlush: row("CLIENT_ERROR credential may not flush", Status.notStored, "credential may not flush"),
+  noFlush: row(
+    "CLIENT_ERROR credential may not flush",
+    Status.notStored,
+    "credential may not flush",
+  ),
   notFound: row("NOT_FOUND", Status.notFound, "Not found"),
   noShard: row("SERVER_ERROR no live shard", Status.temporaryFailure, "no live shard"),
   timedOut: row("SERVER_ERROR shard timed out", Status.temporaryFailure, "shard timed out"),
-  connectionClosed: row("SERVER_ERROR shard connection closed", Status.temporaryFailure, "shard connection closed"),
-  brokenReply: row("SERVER_ERROR broken reply from shard", Status.temporaryFailure, "broken reply from shard"),
+  connectionClosed: row(
+    "SERVER_ERROR shard connection closed",
+    Status.temporaryFailure,
+    "shard connection closed",
+  ),
+  brokenReply: row(
+    "SERVER_ERROR broken reply from shard",
+    Status.temporaryFailure,
+    "broken reply from shard",
+  ),
   queueFull: row("SERVER_ERROR shard queue is full", Status.busy, "shard queue is full"),
 } as const satisfies Record<string, ProblemRow>;
 

@@ -7,7 +7,7 @@
  * a shard and can never shift replies. Where memcached would go on to read the data block of a
  * refused storage command as commands, its announced bytes are skipped instead.
  */
-import { Command, COMMANDS, Result } from "./command.ts";
+import { COMMANDS, Command, Result } from "./command.ts";
 import {
   DIGITS_MAX,
   KEY_SIZE_MAX,
@@ -117,7 +117,8 @@ function unfinishedLine(request: Request, bytes: Uint8Array, from: number, to: n
   if (size > LINE_SIZE_MAX) {
     let at = from;
     while (at < to && bytes[at] === SPACE) at++;
-    const isRetrieval = bytes[at] === 0x67 /* g */ && (bytes[at + 1] === 0x65 || bytes[at + 1] === 0x61);
+    const isRetrieval =
+      bytes[at] === 0x67 /* g */ && (bytes[at + 1] === 0x65 || bytes[at + 1] === 0x61);
     if (!isRetrieval || size > RETRIEVAL_LINE_SIZE_MAX) {
       request.scannedSize = 0;
       return request.refuse(Command.invalid, "lineTooLong", size);
@@ -263,7 +264,8 @@ function frameLine(min: number, max: number): Verb["frame"] {
 /** `verbosity <level> [noreply]`; a lone noreply stands where the level should, and is quiet. */
 function frameVerbosity(request: Request, bytes: Uint8Array): Verdict {
   const { tokenCount, tokenAt, tokenEnd } = request;
-  if (tokenCount < 2 || tokenCount > 3) return request.refuse(request.command, "error", request.size);
+  if (tokenCount < 2 || tokenCount > 3)
+    return request.refuse(request.command, "error", request.size);
   noteNoreply(request, bytes);
   if (request.quiet || isNumber(bytes, tokenAt[1]!, tokenEnd[1]!)) return Verdict.framed;
   return badFormat(request);
@@ -307,8 +309,8 @@ const PLUS = 0x2b;
 const MINUS = 0x2d;
 
 /** Digits, with a sign or without: what safe_strtol of memcached takes, if it is not too large. */
-export function isNumber(bytes: Uint8Array, at: number, end: number): boolean {
-  if (bytes[at] === MINUS || bytes[at] === PLUS) at++;
+export function isNumber(bytes: Uint8Array, from: number, end: number): boolean {
+  let at = bytes[from] === MINUS || bytes[from] === PLUS ? from + 1 : from;
   if (at === end || end - at > DIGITS_MAX) return false;
   for (; at < end; at++) if (bytes[at]! < ZERO || bytes[at]! > NINE) return false;
   return true;
@@ -321,7 +323,10 @@ function isUnsigned64(bytes: Uint8Array, at: number, end: number): boolean {
 
 function isSigned64(bytes: Uint8Array, at: number, end: number): boolean {
   if (!isNumber(bytes, at, end)) return false;
-  return end - at < DIGITS_MAX - 1 || BigInt.asIntN(64, toBigInt(bytes, at, end)) === toBigInt(bytes, at, end);
+  return (
+    end - at < DIGITS_MAX - 1 ||
+    BigInt.asIntN(64, toBigInt(bytes, at, end)) === toBigInt(bytes, at, end)
+  );
 }
 
 function toBigInt(bytes: Uint8Array, at: number, end: number): bigint {
@@ -332,8 +337,8 @@ function toBigInt(bytes: Uint8Array, at: number, end: number): bigint {
 }
 
 /** Digits as a size in bytes; -1 when it is none, or larger than 32 bits signed. */
-export function parseSize(bytes: Uint8Array, at: number, end: number): number {
-  if (bytes[at] === PLUS) at++;
+export function parseSize(bytes: Uint8Array, from: number, end: number): number {
+  let at = bytes[from] === PLUS ? from + 1 : from;
   if (at === end || end - at > DIGITS_MAX) return -1;
   let size = 0;
   for (; at < end; at++) {
@@ -429,7 +434,8 @@ function textResult(
 ): number {
   const first = bytes[at];
   const second = bytes[at + 1];
-  if (isRetrieval && first === E && second === 0x4e) return valueCount > 0 ? Result.hit : Result.miss;
+  if (isRetrieval && first === E && second === 0x4e)
+    return valueCount > 0 ? Result.hit : Result.miss;
   switch (first) {
     case E: // EN(D), EX(ISTS), ERROR
       if (second === 0x4e) return lineEnd - at === 4 ? Result.miss : Result.ok;

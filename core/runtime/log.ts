@@ -48,5 +48,11 @@ function jsonStream(): DestinationStream {
 function prettyStream(): DestinationStream {
   const require = createRequire(import.meta.url);
   const draw = require("pino-pretty") as typeof import("pino-pretty");
-  return draw({ destination: 2, sync: true, ignore: "pid", translateTime: "SYS:HH:MM:ss.l" });
+  return draw({
+    destination: 2,
+    sync: true,
+    singleLine: true,
+    ignore: "pid",
+    translateTime: "SYS:HH:MM:ss.l",
+  });
 }

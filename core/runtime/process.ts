@@ -16,7 +16,7 @@ export const DRAIN_MS_MAX = 10_000;
 const READY_CHECK_MS = 50;
 /** The last log lines get this long; a reader that stalls must not keep the process. */
 const LOG_FLUSH_MS_MAX = 500;
-const END_SIGNALS = ["SIGTERM", "SIGINT"] as const;
+export const END_SIGNALS = ["SIGTERM", "SIGINT"] as const;
 
 /** One role as an operator sees it. */
 export interface RoleView {
@@ -47,13 +47,16 @@ export type Notice =
   | { type: "asked"; signal: string }
   | { type: "refused"; message: string };
 
-/** The first order a supervised role gets. */
+/** The first order a supervised role gets. Told to end before it serves, it just ends. */
 export function startOrder(): Promise<Extract<Order, { type: "start" }>> {
   return new Promise((resolve, reject) => {
     if (process.send === undefined) reject(new Refusal("--supervised is for memward up alone"));
     process.once("disconnect", () => process.exit(EXIT.failed));
-    process.once("message", (order: Order) => {
+    // The supervisor gets the same signal from a terminal, and then gives the order.
+    for (const signal of END_SIGNALS) process.on(signal, () => tell({ type: "asked", signal }));
+    process.on("message", (order: Order) => {
       if (order.type === "start") resolve(order);
+      if (order.type === "drain") process.exit(EXIT.done);
     });
   });
 }
@@ -75,10 +78,8 @@ function serveSupervised(it: { role: RunningRole; log: Logger; ending: Ending })
     ready = !ready;
     tell({ type: "ready", ready });
   });
-  process.removeAllListeners("disconnect");
+  process.removeAllListeners("disconnect").removeAllListeners("message");
   process.once("disconnect", () => ending.begin("supervisor gone"));
-  // A terminal or systemd signals the whole group; the supervisor then gives the orders in turn.
-  for (const signal of END_SIGNALS) process.on(signal, () => tell({ type: "asked", signal }));
   process.on("message", (order: Order) => {
     if (order.type === "drain") ending.begin("supervisor's order", order.limitMs);
     if (order.type === "scrape") {

@@ -16,7 +16,8 @@ export function answerProblem(
   const bytes = session.isBinary
     ? binaryError(problem, request.opcode, request.opaque)
     : textError(problem);
-  const isUnheard = !session.isBinary && request.quiet && COMMANDS[request.command]!.shape !== "meta";
+  const isUnheard =
+    !session.isBinary && request.quiet && COMMANDS[request.command]!.shape !== "meta";
   session.queue.answer(request.command, result, bytes, 0, isUnheard ? 0 : bytes.length);
 }
 

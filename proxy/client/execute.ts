@@ -4,8 +4,14 @@
  * reply: a quiet binary opcode becomes its loud form, and noreply (meta: q) is left out. The reply
  * queue keeps quiet what the client did not want to hear.
  */
-import { HEADER_SIZE, Header, loudOpcode, MAGIC_REQUEST, Opcode } from "../../core/protocol/binary.ts";
-import { Command, COMMANDS, Result } from "../../core/protocol/command.ts";
+import {
+  HEADER_SIZE,
+  Header,
+  loudOpcode,
+  MAGIC_REQUEST,
+  Opcode,
+} from "../../core/protocol/binary.ts";
+import { COMMANDS, Command, Result } from "../../core/protocol/command.ts";
 import { MEMCACHED_VERSION } from "../../core/protocol/limits.ts";
 import type { Request } from "../../core/protocol/request.ts";
 import { settleFailed } from "../routing/failure.ts";

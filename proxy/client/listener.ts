@@ -57,7 +57,7 @@ function accept(services: Services, socket: net.Socket, cache: string | undefine
   if (cache === undefined) return;
   const tenant = services.directory.tenantByName(cache);
   if (tenant?.isEnabled) session.admit(tenant, null);
-  else session.destroy("credential_revoked");
+  else session.destroy("no_such_cache");
 }
 
 function boundAddress(server: net.Server): string {

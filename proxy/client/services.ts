@@ -15,6 +15,7 @@ export const CLOSE_REASONS = [
   "login_timeout",
   "protocol_error",
   "credential_revoked",
+  "no_such_cache",
   "output_hoarded",
 ] as const;
 export type CloseReason = (typeof CLOSE_REASONS)[number];

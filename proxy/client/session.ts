@@ -167,7 +167,12 @@ export class Session implements Receiver, QueueOwner, LinkWaiter, Member {
     if (problem === "tooLarge" && !isStranger && mayRun(this.rights, request.command)) {
       dropOldValue(this, request, bytes);
     }
-    answerProblem(this, request, problem, PROBLEMS[problem].status >= 0x80 ? Result.serverError : Result.clientError);
+    answerProblem(
+      this,
+      request,
+      problem,
+      PROBLEMS[problem].status >= 0x80 ? Result.serverError : Result.clientError,
+    );
     if (PROBLEMS[problem].closes) this.drain("protocol_error");
   }
 

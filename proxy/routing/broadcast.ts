@@ -3,7 +3,7 @@
  * them, joined by a function of its own when the last has answered. Rare, so written plainly.
  */
 import type { Connection } from "../../core/io/connection.ts";
-import { type Problem, PROBLEMS } from "../../core/protocol/problem.ts";
+import { PROBLEMS, type Problem } from "../../core/protocol/problem.ts";
 import type { Gather } from "./gather.ts";
 import type { ReplyQueue } from "./replies.ts";
 import type { Route } from "./route.ts";

@@ -29,7 +29,12 @@ export function binaryError(problem: Problem, opcode: number, opaque: number): B
 }
 
 /** Settles `slot`, which its shard did not answer. */
-export function settleFailed(queue: ReplyQueue, slots: Slots, slot: number, problem: Problem): void {
+export function settleFailed(
+  queue: ReplyQueue,
+  slots: Slots,
+  slot: number,
+  problem: Problem,
+): void {
   const command = slots.command[slot]!;
   const row = COMMANDS[command]!;
   const isMiss = !row.mutates;

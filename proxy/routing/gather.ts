@@ -185,7 +185,8 @@ function isValueOf(
   keySize: number,
 ): boolean {
   const keyAt = at + VALUE_WORD_SIZE;
-  if (keyAt + keySize >= end || bytes[at] !== 0x56 || bytes[keyAt + keySize] !== BLANK) return false;
+  if (keyAt + keySize >= end || bytes[at] !== 0x56 || bytes[keyAt + keySize] !== BLANK)
+    return false;
   for (let i = 0; i < keySize; i++) if (bytes[keyAt + i] !== keys[keyFrom + i]) return false;
   return true;
 }

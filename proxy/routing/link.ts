@@ -18,7 +18,12 @@ import assert from "node:assert/strict";
 import net from "node:net";
 import { Connection, type Receiver } from "../../core/io/connection.ts";
 import type { Loop } from "../../core/io/loop.ts";
-import { frameBinaryReply, HEADER_SIZE, MAGIC_REQUEST, Opcode } from "../../core/protocol/binary.ts";
+import {
+  frameBinaryReply,
+  HEADER_SIZE,
+  MAGIC_REQUEST,
+  Opcode,
+} from "../../core/protocol/binary.ts";
 import { COMMANDS } from "../../core/protocol/command.ts";
 import type { Problem } from "../../core/protocol/problem.ts";
 import { Reply } from "../../core/protocol/reply.ts";
@@ -330,7 +335,10 @@ export class Link implements Receiver {
     this.#connection = null;
     const { random, loop } = this.#options;
     this.failureCounts[LINK_FAILURES.indexOf(reason)]!++;
-    const ceilingMs = Math.min(RECONNECT_DELAY_MS_MAX, RECONNECT_DELAY_MS_MIN * 2 ** this.#attempt++);
+    const ceilingMs = Math.min(
+      RECONNECT_DELAY_MS_MAX,
+      RECONNECT_DELAY_MS_MIN * 2 ** this.#attempt++,
+    );
     this.#retryAtMs = loop.nowMs + random.next() * ceilingMs;
     this.#transition(reason === "retired" ? "closed" : "waiting", reason);
     connection.destroy();

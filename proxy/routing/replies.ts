@@ -8,7 +8,7 @@ import { Header } from "../../core/protocol/binary.ts";
 import { Command, Result } from "../../core/protocol/command.ts";
 import { isQuietMetaResult } from "../../core/protocol/meta.ts";
 import type { CacheCounters } from "./counters.ts";
-import { Quiet, type Slots, SlotState } from "./slots.ts";
+import { Quiet, SlotState, type Slots } from "./slots.ts";
 import { PIECE_SIZE_MAX, type Stash } from "./stash.ts";
 
 export type Dialect = "text" | "binary";
@@ -224,7 +224,8 @@ export class ReplyQueue {
 
   #dropHeld(slot: number): void {
     const { slots } = this;
-    if (slots.heldSize[slot]! > 0 && slots.held[slot] === null) this.stash.release(slots.heldAt[slot]!);
+    if (slots.heldSize[slot]! > 0 && slots.held[slot] === null)
+      this.stash.release(slots.heldAt[slot]!);
     slots.held[slot] = null;
     slots.heldSize[slot] = 0;
   }

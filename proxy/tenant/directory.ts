@@ -164,7 +164,9 @@ export class Directory {
     if (shard === null) tenant.shards.delete(id);
     else tenant.shards.set(id, shard);
     // A shard that is starting keeps its place on the continuum: its keys must not move.
-    tenant.route.update([...tenant.shards.values()].map(({ node, address }) => ({ node, address })));
+    tenant.route.update(
+      [...tenant.shards.values()].map(({ node, address }) => ({ node, address })),
+    );
   }
 
   /** Records may come before the cache they belong to. */
