@@ -17,7 +17,8 @@ export function frameMeta(request: Request, bytes: Uint8Array, from: number, to:
   const { command, tokenAt, tokenEnd, tokenCount } = request;
   const stores = command === Command.ms;
   if (tokenCount < (stores ? 3 : 2)) {
-    return request.refuse(command, tokenCount < 2 ? "error" : "badFormat", request.size);
+    const problem = tokenCount < 2 && command !== Command.me ? "error" : "badFormat";
+    return request.refuse(command, problem, request.size);
   }
   request.keyAt = tokenAt[1]!;
   request.keySize = tokenEnd[1]! - request.keyAt;

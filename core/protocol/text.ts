@@ -23,6 +23,9 @@ import { type Request, TOKEN_COUNT_MAX, Verdict } from "./request.ts";
 const LF = 0x0a;
 const CR = 0x0d;
 const SPACE = 0x20;
+const LETTER_A = 0x61;
+const LETTER_E = 0x65;
+const LETTER_G = 0x67;
 const ZERO = 0x30;
 const NINE = 0x39;
 
@@ -90,7 +93,15 @@ export function frameText(request: Request, bytes: Uint8Array, from: number, to:
   request.quietSize = 0;
   let at = from + request.scannedSize;
   while (at < to && bytes[at] !== LF) at++;
-  if (at === to) return unfinishedLine(request, bytes, from, to);
+  if (isTooLong(bytes, from, at)) {
+    request.scannedSize = 0;
+    return request.refuse(Command.invalid, "lineTooLong", to - from);
+  }
+  if (at === to) {
+    request.scannedSize = to - from;
+    request.sizeNeeded = request.scannedSize + 1;
+    return Verdict.incomplete;
+  }
   request.scannedSize = 0;
   request.lineEnd = at + 1;
   // memcached leaves the CR of an otherwise empty line in place: both are answered ERROR.
@@ -111,22 +122,15 @@ export function frameText(request: Request, bytes: Uint8Array, from: number, to:
   return verdict;
 }
 
-/** Only a retrieval may be long: thousands of keys. Anything else without an end is garbage. */
-function unfinishedLine(request: Request, bytes: Uint8Array, from: number, to: number): Verdict {
-  const size = to - from;
-  if (size > LINE_SIZE_MAX) {
-    let at = from;
-    while (at < to && bytes[at] === SPACE) at++;
-    const isRetrieval =
-      bytes[at] === 0x67 /* g */ && (bytes[at + 1] === 0x65 || bytes[at + 1] === 0x61);
-    if (!isRetrieval || size > RETRIEVAL_LINE_SIZE_MAX) {
-      request.scannedSize = 0;
-      return request.refuse(Command.invalid, "lineTooLong", size);
-    }
-  }
-  request.scannedSize = size;
-  request.sizeNeeded = size + 1;
-  return Verdict.incomplete;
+/** Only a retrieval may be long: thousands of keys. Anything else of that size is garbage. */
+function isTooLong(bytes: Uint8Array, from: number, end: number): boolean {
+  const size = end - from;
+  if (size <= LINE_SIZE_MAX) return false;
+  let at = from;
+  while (at < end && bytes[at] === SPACE) at++;
+  const isRetrieval =
+    bytes[at] === LETTER_G && (bytes[at + 1] === LETTER_E || bytes[at + 1] === LETTER_A);
+  return !isRetrieval || size > RETRIEVAL_LINE_SIZE_MAX;
 }
 
 function tokenize(request: Request, bytes: Uint8Array, from: number, stop: number): void {
@@ -336,7 +340,7 @@ function toBigInt(bytes: Uint8Array, at: number, end: number): bigint {
   return isNegative ? -magnitude : magnitude;
 }
 
-/** Digits as a size in bytes; -1 when it is none, or larger than 32 bits signed. */
+/** Digits as a size in bytes; -1 when it is none, or with a line end more than 32 bits signed. */
 export function parseSize(bytes: Uint8Array, from: number, end: number): number {
   let at = bytes[from] === PLUS ? from + 1 : from;
   if (at === end || end - at > DIGITS_MAX) return -1;
@@ -346,7 +350,7 @@ export function parseSize(bytes: Uint8Array, from: number, end: number): number 
     if (digit < 0 || digit > 9) return -1;
     size = size * 10 + digit;
   }
-  return size > 0x7fffffff ? -1 : size;
+  return size > 0x7fffffff - 2 ? -1 : size;
 }
 
 // ---- replies ------------------------------------------------------------------------------
@@ -372,9 +376,8 @@ export function frameTextReply(
   for (;;) {
     let lineEnd = at;
     while (lineEnd < to && bytes[lineEnd] !== LF) lineEnd++;
-    if (lineEnd === to) {
-      return to - at > REPLY_LINE_SIZE_MAX ? Verdict.refused : reply.incomplete(to - from + 1);
-    }
+    if (lineEnd - at > REPLY_LINE_SIZE_MAX) return Verdict.refused;
+    if (lineEnd === to) return reply.incomplete(to - from + 1);
     lineEnd++;
     const first = bytes[at]!;
     const second = bytes[at + 1]!;
@@ -397,7 +400,7 @@ export function frameTextReply(
       lineEnd = end;
     }
     reply.size = lineEnd - from;
-    reply.result = textResult(bytes, at, lineEnd, reply.valueCount, shape === "values");
+    reply.result = textResult(bytes, at, reply.valueCount, shape === "values");
     const isGet = command === Command.mg || command === Command.mg_touch;
     if (isGet && reply.result === Result.ok) reply.result = Result.hit;
     return Verdict.framed;
@@ -428,7 +431,6 @@ function endOfValue(bytes: Uint8Array, lineEnd: number, digitsAt: number): numbe
 function textResult(
   bytes: Uint8Array,
   at: number,
-  lineEnd: number,
   valueCount: number,
   isRetrieval: boolean,
 ): number {
@@ -438,7 +440,7 @@ function textResult(
     return valueCount > 0 ? Result.hit : Result.miss;
   switch (first) {
     case E: // EN(D), EX(ISTS), ERROR
-      if (second === 0x4e) return lineEnd - at === 4 ? Result.miss : Result.ok;
+      if (second === 0x4e) return bytes[at + 2] === 0x44 ? Result.ok : Result.miss;
       return second === 0x58 ? Result.exists : Result.clientError;
     case 0x4e: // NOT_FOUND, NOT_STORED, NF, NS
       if (second === 0x46) return Result.notFound;

@@ -251,7 +251,14 @@ function fromText(row: OptionRow, given: unknown): unknown {
 /** zod's sentences, shorter; ours (from `refine` and `transform`) pass as they are. */
 function messageOf(issue: z.core.$ZodIssue): string {
   if (issue.code === "invalid_type") {
-    const words: Readonly<Record<string, string>> = { int: "a whole number", number: "a number" };
+    const words: Readonly<Record<string, string>> = {
+      int: "a whole number",
+      number: "a number",
+      string: "text",
+      boolean: "true or false",
+      array: "a list",
+      object: "a map of options",
+    };
     const expected = words[issue.expected] ?? issue.expected;
     return issue.message.endsWith("undefined") ? "is required" : `must be ${expected}`;
   }

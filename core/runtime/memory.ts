@@ -10,9 +10,12 @@ import { sleep } from "./clock.ts";
 
 const SETTLED_MS = 1_000;
 
-/** Loads zod without its translations; English is not one of them. Call before it is imported. */
-export function leaveOutTranslations(): void {
-  registerHooks({
+/**
+ * Loads zod, for all who import it later, without its translations (English is not one of them).
+ * The hook is taken back at once, because it makes every later import do more work.
+ */
+export async function loadZodLean(): Promise<void> {
+  const hook = registerHooks({
     resolve(specifier, context, next) {
       const unwanted =
         specifier.endsWith("/locales/index.js") &&
@@ -21,6 +24,8 @@ export function leaveOutTranslations(): void {
       return next(specifier, context);
     },
   });
+  await import("zod");
+  hook.deregister();
 }
 
 /** Collects the garbage of the start, once; later the collector knows better than we do. */
