@@ -1,0 +1,339 @@
+/**
+ * The agent of a node: makes what runs here equal to what the cluster state wants. For each cache
+ * that is placed on this node it opens a shard and publishes where it is; it resizes shards when a
+ * plan or the set of nodes changes, empties those that were fenced, and closes those whose cache
+ * is gone. It only ever looks at the state as a whole, so it converges from wherever it starts.
+ *
+ * A node stays part of the placement as long as any shard record names it: its keys must not move
+ * because it is away for a moment. Records of shards therefore outlive their process.
+ */
+import { placeShards } from "../core/cluster/placement.ts";
+import type { Cache, Node, Shard as ShardRecord } from "../core/cluster/records.ts";
+import type { ClusterState, Lease, Seen, Watch } from "../core/cluster/state.ts";
+import type { Loop } from "../core/io/loop.ts";
+import { clock, every, sleep, type Timer } from "../core/runtime/clock.ts";
+import type { Logger } from "../core/runtime/log.ts";
+import { secureBytes } from "../core/runtime/random.ts";
+import { Output } from "./embedded/output.ts";
+import { ShardServer } from "./embedded/server.ts";
+import { Shard } from "./embedded/shard.ts";
+import type { BackendOptions } from "./options.ts";
+import { removeStaleSocket, type SocketDirectory } from "./sockets.ts";
+
+const LEASE_TTL_MS = 5000;
+const RETRY_DELAY_MS = 500;
+const TICK_INTERVAL_MS = 100;
+/** Cas uniques of a shard that starts anew are above all it gave out before, see `casStart`. */
+const CAS_EPOCH_S = 1_700_000_000;
+const CAS_PER_SECOND = 2 ** 20;
+
+/** A shard that is open on this node. */
+export interface OpenShard {
+  readonly id: string;
+  readonly cacheId: string;
+  readonly shard: Shard;
+  readonly server: ShardServer;
+  readonly address: string;
+  epoch: number;
+}
+
+export interface AgentParts {
+  options: BackendOptions;
+  state: ClusterState;
+  log: Logger;
+  loop: Loop;
+  sockets: SocketDirectory | null;
+}
+
+export class Agent {
+  readonly shards = new Map<string, OpenShard>();
+  readonly #parts: AgentParts;
+  readonly #output: Output;
+  readonly #caches = new Map<string, Cache>();
+  readonly #nodes = new Map<string, Node>();
+  readonly #records = new Map<string, ShardRecord>();
+  readonly #startedAtMs = clock.unixMs();
+  #watch: Watch | undefined;
+  #ticking: Timer | undefined;
+  #lease: Lease | undefined;
+  /** The reconciliation under way; at most one. */
+  #reconciling: Promise<void> | undefined;
+  #isBehind = false;
+  #isReady = false;
+  #isDraining = false;
+
+  constructor(parts: AgentParts) {
+    this.#parts = parts;
+    this.#output = new Output(parts.loop);
+  }
+
+  /** Every shard that this node should have is open and published. */
+  get isReady(): boolean {
+    return this.#isReady && !this.#isDraining;
+  }
+
+  /** The name of the cache of a shard, for people and metrics. */
+  cacheName({ cacheId }: OpenShard): string {
+    return this.#caches.get(cacheId)?.name ?? cacheId;
+  }
+
+  /** Resolves when the shards of the state as it is now are served; rejects if they cannot be. */
+  async start(): Promise<void> {
+    await this.#follow();
+    await this.#register(false);
+    this.#ticking = every(TICK_INTERVAL_MS, () => this.#tick());
+    this.#reconciling = this.#round();
+    await this.#reconciling;
+    this.#reconciling = undefined;
+    this.#isReady = true;
+    await this.#register(true);
+    void this.#reconcile();
+    this.#parts.log.info({ shards: this.shards.size }, "serving shards");
+  }
+
+  // ---- what the state says -----------------------------------------------------------------------
+
+  async #follow(): Promise<void> {
+    const { state } = this.#parts;
+    // What changes between these lists is told by the watch, from the oldest of them on.
+    const [caches, nodes, records] = [
+      await state.list("cache"),
+      await state.list("node"),
+      await state.list("shard"),
+    ];
+    for (const { id, value } of caches.entries) this.#caches.set(id, value);
+    for (const { id, value } of nodes.entries) this.#nodes.set(id, value);
+    for (const { id, value } of records.entries) this.#records.set(id, value);
+    this.#watch = state.watch(caches.revision, {
+      changed: (seen) => this.#changed(seen),
+      reset: () => this.#forget(),
+    });
+  }
+
+  #forget(): void {
+    this.#caches.clear();
+    this.#nodes.clear();
+    this.#records.clear();
+  }
+
+  #changed(seen: readonly Seen[]): void {
+    for (const { kind, id, value } of seen) {
+      if (kind === "cache") put(this.#caches, id, value);
+      else if (kind === "node") put(this.#nodes, id, value);
+      else if (kind === "shard") put(this.#records, id, value);
+    }
+    void this.#reconcile();
+  }
+
+  /** Bytes that this node should have of a cache; undefined if the cache is not placed here. */
+  #share(cache: Cache): number | undefined {
+    const { name, weight } = this.#parts.options;
+    const weights = new Map<string, number>();
+    for (const { node } of this.#records.values()) weights.set(node, 1);
+    for (const [id, node] of this.#nodes) weights.set(id, node.weight);
+    weights.set(name, weight);
+    const nodes = [...weights].map(([id, weight]) => ({ name: id, weight }));
+    return placeShards(cache, nodes).find((placed) => placed.node === name)?.bytes;
+  }
+
+  // ---- making it so ------------------------------------------------------------------------------
+
+  /** One at a time; what changes meanwhile makes another round. */
+  #reconcile(): Promise<void> {
+    this.#isBehind = true;
+    this.#reconciling ??= this.#catchUp().finally(() => {
+      this.#reconciling = undefined;
+    });
+    return this.#reconciling;
+  }
+
+  async #catchUp(): Promise<void> {
+    while (this.#isBehind && !this.#isDraining) {
+      this.#isBehind = false;
+      try {
+        await this.#round();
+      } catch (error) {
+        this.#parts.log.error({ err: error }, "shards could not be brought in line; trying again");
+        this.#isBehind = true;
+        await sleep(RETRY_DELAY_MS);
+      }
+    }
+  }
+
+  async #round(): Promise<void> {
+    for (const open of [...this.shards.values()]) {
+      if (await this.#isGone(open.cacheId)) await this.#remove(open);
+    }
+    await this.#removeOrphans();
+    for (const [cacheId, cache] of [...this.#caches]) {
+      const bytes = this.#share(cache);
+      if (bytes === undefined || this.#isDraining) continue;
+      const id = `${cacheId}/${this.#parts.options.name}`;
+      const open = this.shards.get(id);
+      if (open === undefined) await this.#open(id, cacheId, bytes);
+      else await this.#adjust(open, bytes);
+    }
+  }
+
+  /** Asks the state itself: what we know may be half of a list that is being read anew. */
+  async #isGone(cacheId: string): Promise<boolean> {
+    return !this.#caches.has(cacheId) && (await this.#parts.state.get("cache", cacheId)) === undefined;
+  }
+
+  async #open(id: string, cacheId: string, bytes: number): Promise<void> {
+    const { log, loop } = this.#parts;
+    const shard = new Shard(this.#output, {
+      bytes,
+      clockOffsetMs: clock.unixMs() - clock.nowMs(),
+      nowMs: clock.nowMs(),
+      seed: newSeed(),
+      casStart: casStart(),
+    });
+    const server = new ShardServer(loop, shard);
+    const address = await this.#listen(server, id);
+    const before = await this.#parts.state.get("shard", id);
+    const epoch = (before?.value.epoch ?? 0) + 1;
+    const open = { id, cacheId, shard, server, address, epoch };
+    this.shards.set(id, open);
+    log.info({ shard: id, address, bytes, epoch }, "shard opened");
+    await this.#publish(open);
+  }
+
+  async #listen(server: ShardServer, id: string): Promise<string> {
+    const { options, sockets } = this.#parts;
+    if (sockets === null) return server.listen({ host: options.host ?? "127.0.0.1", port: 0 });
+    const path = sockets.pathOf(id);
+    await removeStaleSocket(path);
+    return server.listen({ path });
+  }
+
+  /** Follows the plan, the placement, and whoever fenced the shard. */
+  async #adjust(open: OpenShard, bytes: number): Promise<void> {
+    const { log } = this.#parts;
+    const record = this.#records.get(open.id);
+    const { store } = open.shard;
+    if (store.items.limit !== bytes) {
+      log.info({ shard: open.id, from: store.items.limit, to: bytes }, "shard resized");
+      store.items.limit = bytes;
+    }
+    if (record?.state === "fenced") {
+      store.flush(0);
+      open.epoch = Math.max(open.epoch, record.epoch) + 1;
+      log.warn({ shard: open.id, epoch: open.epoch }, "fenced shard emptied");
+    }
+    const wanted = this.#recordOf(open);
+    const isPublished =
+      record !== undefined &&
+      record.address === wanted.address &&
+      record.bytes === wanted.bytes &&
+      record.epoch === wanted.epoch &&
+      (record.state === "ready" || record.state === "draining");
+    if (!isPublished) await this.#publish(open);
+  }
+
+  #recordOf({ cacheId, address, epoch, shard }: OpenShard): ShardRecord {
+    const bytes = shard.store.items.limit;
+    const node = this.#parts.options.name;
+    return { cache: cacheId, node, address, bytes, epoch, state: "ready" };
+  }
+
+  async #publish(open: OpenShard): Promise<void> {
+    const value = this.#recordOf(open);
+    const commit = await this.#parts.state.commit([{ kind: "shard", id: open.id, value }]);
+    if (!commit.ok) throw new Error(`shard ${open.id} not published: ${commit.reason}`);
+    this.#records.set(open.id, value);
+  }
+
+  async #remove(open: OpenShard): Promise<void> {
+    this.shards.delete(open.id);
+    await this.#parts.state.commit([{ kind: "shard", id: open.id, value: null }]);
+    this.#records.delete(open.id);
+    await open.server.drain();
+    open.shard.store.items.clear();
+    this.#parts.log.info({ shard: open.id }, "shard closed, its cache is gone");
+  }
+
+  /** Records of ours whose cache was deleted while we were away. */
+  async #removeOrphans(): Promise<void> {
+    for (const [id, { cache, node }] of [...this.#records]) {
+      if (node !== this.#parts.options.name || !(await this.#isGone(cache))) continue;
+      await this.#parts.state.commit([{ kind: "shard", id, value: null }]);
+      this.#records.delete(id);
+    }
+  }
+
+  #tick(): void {
+    const nowMs = clock.nowMs();
+    for (const { shard } of this.shards.values()) shard.tick(nowMs);
+  }
+
+  // ---- being here --------------------------------------------------------------------------------
+
+  /** Writes the leased record of this node. */
+  async #register(ready: boolean): Promise<void> {
+    const { state, options } = this.#parts;
+    this.#lease ??= await this.#newLease();
+    const value: Node = {
+      pid: process.pid,
+      engine: "embedded",
+      weight: options.weight,
+      ready,
+      startedAtMs: this.#startedAtMs,
+    };
+    const lease = this.#lease;
+    const commit = await state.commit([{ kind: "node", id: options.name, value, lease }]);
+    if (!commit.ok) throw new Error(`node ${options.name} not registered: ${commit.reason}`);
+  }
+
+  async #newLease(): Promise<Lease> {
+    const lease = await this.#parts.state.lease({ ttlMs: LEASE_TTL_MS });
+    void lease.lost.then(() => this.#registerAgain());
+    return lease;
+  }
+
+  /** The process stood still for longer than the lease: it was taken for dead. */
+  async #registerAgain(): Promise<void> {
+    this.#lease = undefined;
+    while (this.#lease === undefined && !this.#isDraining) {
+      this.#parts.log.warn("lease lost; registering again");
+      try {
+        await this.#register(this.#isReady);
+      } catch (error) {
+        this.#lease = undefined;
+        this.#parts.log.error({ err: error }, "registering failed; trying again");
+        await sleep(RETRY_DELAY_MS);
+      }
+    }
+  }
+
+  /** Answers what was read, then closes. The records stay: the keys of this node are still its. */
+  async drain(): Promise<void> {
+    if (this.#isDraining) return;
+    this.#isDraining = true;
+    this.#watch?.close();
+    this.#ticking?.stop();
+    await this.#reconciling?.catch(() => {});
+    await Promise.all([...this.shards.values()].map(({ server }) => server.drain()));
+    await this.#lease?.revoke();
+    await this.#parts.sockets?.close();
+  }
+}
+
+function put<T>(into: Map<string, T>, id: string, value: T | null): void {
+  if (value === null) into.delete(id);
+  else into.set(id, value);
+}
+
+function newSeed(): [number, number] {
+  const bytes = Buffer.from(secureBytes(8));
+  return [bytes.readInt32LE(0), bytes.readInt32LE(4)];
+}
+
+/**
+ * A client may hold a cas unique from before a restart, and must not overwrite with it what others
+ * stored since. A shard stores less than a million items per second in the long run, so a number
+ * that grows by that every second is above all that were given out.
+ */
+function casStart(): number {
+  return Math.max(0, Math.floor(clock.unixMs() / 1000) - CAS_EPOCH_S) * CAS_PER_SECOND;
+}

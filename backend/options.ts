@@ -1,0 +1,28 @@
+/** Options of the backend role: the `backend` section of a configuration file. */
+import { z } from "zod";
+import { NAME_PATTERN } from "../core/cluster/records.ts";
+
+export const backendOptions = z.strictObject({
+  name: z
+    .string()
+    .regex(NAME_PATTERN, "lower-case letters, digits and dashes, at most 63")
+    .default("node-1")
+    .describe("Name of this node in the cluster state; its place on the continuum"),
+  socketDir: z
+    .string()
+    .min(1)
+    .default(".memward/sockets")
+    .describe("Directory of the unix sockets of its shards; made if missing, mode 0700"),
+  weight: z
+    .int()
+    .min(1)
+    .max(100)
+    .default(1)
+    .describe("Share of each cache that this node gets, compared with other nodes"),
+  host: z
+    .string()
+    .optional()
+    .describe("Listen on free TCP ports of this host instead of unix sockets; for tests"),
+});
+
+export type BackendOptions = z.infer<typeof backendOptions>;
