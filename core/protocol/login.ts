@@ -7,17 +7,17 @@ export type Login = { username: string; password: Uint8Array };
 
 /**
  * SASL PLAIN (RFC 4616): `[authzid] NUL authcid NUL password`. libmemcached repeats the username
- * as authzid; others leave it empty. Null when there are not exactly two NULs, or no username.
+ * as authzid; others leave it empty; nobody may act for somebody else. Null when that is not so,
+ * or there are not exactly two NULs, or no username.
  */
 export function parseSaslPlain(message: Buffer): Login | null {
   const first = message.indexOf(0);
   const second = message.indexOf(0, first + 1);
   if (first < 0 || second < 0 || second === first + 1) return null;
   if (message.indexOf(0, second + 1) >= 0) return null;
-  return {
-    username: message.toString("utf8", first + 1, second),
-    password: message.subarray(second + 1),
-  };
+  const username = message.toString("utf8", first + 1, second);
+  if (first > 0 && message.toString("utf8", 0, first) !== username) return null;
+  return { username, password: message.subarray(second + 1) };
 }
 
 /**

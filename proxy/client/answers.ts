@@ -26,10 +26,15 @@ export function answerText(session: Session, request: Request, line: Buffer): vo
   session.queue.answer(request.command, Result.ok, line, 0, request.quiet ? 0 : line.length);
 }
 
-/** A packet with status 0. A quiet command (QUITQ, FLUSHQ) gets none. */
-export function answerBinary(session: Session, request: Request, value?: Uint8Array): void {
+/** A packet that is no error. A quiet command (QUITQ, FLUSHQ) gets none. */
+export function answerBinary(
+  session: Session,
+  request: Request,
+  value?: Uint8Array,
+  status: number = Status.ok,
+): void {
   const { opcode, opaque, command } = request;
   const packet = Buffer.allocUnsafe(HEADER_SIZE + (value?.length ?? 0));
-  writeBinaryReply(packet, 0, { opcode, opaque, status: Status.ok, ...(value && { value }) });
+  writeBinaryReply(packet, 0, { opcode, opaque, status, ...(value && { value }) });
   session.queue.answer(command, Result.ok, packet, 0, request.quiet ? 0 : packet.length);
 }

@@ -57,6 +57,8 @@ export class Session implements Receiver, QueueOwner, LinkWaiter, Member {
   rights = 0;
   isBinary = false;
   failedLoginCount = 0;
+  /** SASL_AUTH came without its message: SASL_STEP has to bring it. */
+  awaitsSaslMessage = false;
   /** A retrieval line of which some keys are still to be asked for. */
   retrieval: Retrieval | null = null;
   #state: SessionState = "detecting";
