@@ -316,6 +316,8 @@ ${lines.join("\n")}
 memward help COMMAND lists its flags. Each flag is also a variable: --data-dir is
 MEMWARD_DATA_DIR; values of a repeated flag are separated by commas. The nearest wins: flag,
 variable, configuration file, default. All are read once, when the command starts.
+
+Exit codes: 0 done, 1 failed, 2 refused (bad input, port taken, directory in use), 3 not running.
 `);
     return 0;
   }

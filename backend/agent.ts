@@ -17,7 +17,7 @@ import { secureBytes } from "../core/runtime/random.ts";
 import { Output } from "./embedded/output.ts";
 import { ShardServer } from "./embedded/server.ts";
 import { Shard } from "./embedded/shard.ts";
-import type { BackendOptions } from "./options.ts";
+import type { NodeOptions } from "./options.ts";
 import { removeStaleSocket, type SocketDirectory } from "./sockets.ts";
 
 const LEASE_TTL_MS = 5000;
@@ -38,7 +38,7 @@ export interface OpenShard {
 }
 
 export interface AgentParts {
-  options: BackendOptions;
+  options: NodeOptions;
   state: ClusterState;
   log: Logger;
   loop: Loop;
@@ -59,6 +59,7 @@ export class Agent {
   /** The reconciliation under way; at most one. */
   #reconciling: Promise<void> | undefined;
   #isBehind = false;
+  #isStarting = true;
   #isReady = false;
   #isDraining = false;
 
@@ -72,6 +73,11 @@ export class Agent {
     return this.#isReady && !this.#isDraining;
   }
 
+  /** The name of this node. */
+  get name(): string {
+    return this.#parts.options.name;
+  }
+
   /** The name of the cache of a shard, for people and metrics. */
   cacheName({ cacheId }: OpenShard): string {
     return this.#caches.get(cacheId)?.name ?? cacheId;
@@ -82,9 +88,8 @@ export class Agent {
     await this.#follow();
     await this.#register(false);
     this.#ticking = every(TICK_INTERVAL_MS, () => this.#tick());
-    this.#reconciling = this.#round();
-    await this.#reconciling;
-    this.#reconciling = undefined;
+    await this.#round();
+    this.#isStarting = false;
     this.#isReady = true;
     await this.#register(true);
     void this.#reconcile();
@@ -141,6 +146,8 @@ export class Agent {
   /** One at a time; what changes meanwhile makes another round. */
   #reconcile(): Promise<void> {
     this.#isBehind = true;
+    // What is told during the first round makes the second: two at once would open a shard twice.
+    if (this.#isStarting) return Promise.resolve();
     this.#reconciling ??= this.#catchUp().finally(() => {
       this.#reconciling = undefined;
     });
@@ -177,7 +184,9 @@ export class Agent {
 
   /** Asks the state itself: what we know may be half of a list that is being read anew. */
   async #isGone(cacheId: string): Promise<boolean> {
-    return !this.#caches.has(cacheId) && (await this.#parts.state.get("cache", cacheId)) === undefined;
+    return (
+      !this.#caches.has(cacheId) && (await this.#parts.state.get("cache", cacheId)) === undefined
+    );
   }
 
   async #open(id: string, cacheId: string, bytes: number): Promise<void> {

@@ -1,4 +1,4 @@
-/** The backend role: the agent of one node and its metrics. Wiring only. */
+/** The backend role: the agents of its nodes and their metrics. Wiring only. */
 import type { ClusterState } from "../core/cluster/state.ts";
 import { Loop } from "../core/io/loop.ts";
 import type { Logger } from "../core/runtime/log.ts";
@@ -13,26 +13,39 @@ export interface BackendContext {
   log: Logger;
 }
 
-/** Rejects when the socket directory cannot be had or another process serves its shards. */
+/** Rejects when a socket directory cannot be had or another process serves its shards. */
 export async function startBackend(
   options: BackendOptions,
   { state, log }: BackendContext,
 ): Promise<RunningRole> {
-  const sockets =
-    options.host === undefined ? await SocketDirectory.open(options.socketDir) : null;
-  const agent = new Agent({ options, state, log, loop: new Loop(), sockets });
+  const loop = new Loop();
+  const agents: Agent[] = [];
+  const drain = async (): Promise<void> => {
+    await Promise.all(agents.map((agent) => agent.drain()));
+  };
   try {
-    await agent.start();
+    for (const node of options.nodes) {
+      const sockets = node.host === undefined ? await SocketDirectory.open(node.socketDir) : null;
+      const agent = new Agent({
+        options: node,
+        state,
+        log: log.child({ node: node.name }),
+        loop,
+        sockets,
+      });
+      agents.push(agent);
+      await agent.start();
+    }
   } catch (error) {
-    await agent.drain();
+    await drain();
     throw error;
   }
   return {
     get addresses() {
-      return [...agent.shards.values()].map(({ address }) => address);
+      return agents.flatMap((agent) => [...agent.shards.values()].map(({ address }) => address));
     },
-    registry: createBackendRegistry(agent, options.name),
-    ready: () => agent.isReady,
-    drain: () => agent.drain(),
+    registry: createBackendRegistry(agents),
+    ready: () => agents.every((agent) => agent.isReady),
+    drain,
   };
 }

@@ -73,13 +73,16 @@ export const BACKEND_METRICS = {
   },
 } as const satisfies MetricTable;
 
-export function createBackendRegistry(agent: Agent, node: string): Registry {
+export function createBackendRegistry(agents: readonly Agent[]): Registry {
   const registry = createRegistry();
   type Emit = (reading: number, cache: string, shard: string) => void;
   const each =
     (read: (open: OpenShard) => number) =>
     (emit: Emit): void => {
-      for (const open of agent.shards.values()) emit(read(open), agent.cacheName(open), node);
+      for (const agent of agents) {
+        for (const open of agent.shards.values())
+          emit(read(open), agent.cacheName(open), agent.name);
+      }
     };
   const counted = (...counters: number[]) =>
     each(({ shard }) => counters.reduce((sum, index) => sum + shard.store.counters[index]!, 0));

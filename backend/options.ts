@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { NAME_PATTERN } from "../core/cluster/records.ts";
 
-export const backendOptions = z.strictObject({
+export const nodeOptions = z.strictObject({
   name: z
     .string()
     .regex(NAME_PATTERN, "lower-case letters, digits and dashes, at most 63")
@@ -25,4 +25,14 @@ export const backendOptions = z.strictObject({
     .describe("Listen on free TCP ports of this host instead of unix sockets; for tests"),
 });
 
+export const backendOptions = z.strictObject({
+  nodes: z
+    .array(nodeOptions)
+    .min(1)
+    .max(64)
+    .default([nodeOptions.parse({})])
+    .describe("Nodes that this process runs, each with its own shards; one in a cluster"),
+});
+
+export type NodeOptions = z.infer<typeof nodeOptions>;
 export type BackendOptions = z.infer<typeof backendOptions>;

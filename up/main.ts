@@ -152,7 +152,8 @@ class Supervisor implements InstanceView {
   readonly #startedAtMs = clock.unixMs();
   readonly #registry = createRegistry();
   readonly #ending: Ending;
-  #nodes: Child[] = [];
+  /** All embedded nodes: 70 MB for each process more is too much for one machine. */
+  #backend: Child | undefined;
   #proxies: Child[] = [];
   #control: RunningRole | undefined;
   readonly #shards = new Map<string, Shard>();
@@ -173,15 +174,15 @@ class Supervisor implements InstanceView {
     const { options, context, directory } = this.#parts;
     const control = { state: this.#state, log: this.#log, instance: this };
     this.#control = await context.startControl({ ops: options.ops }, control);
-    this.#nodes = numbered(options.nodes).map((number) =>
-      this.#child("backend", {
-        name: `node-${number}`,
-        socketDir: join(directory.socketDir, `node-${number}`),
+    this.#backend = this.#child("backend", "nodes", {
+      nodes: this.#nodeNames.map((name) => ({
+        name,
+        socketDir: join(directory.socketDir, name),
         weight: 1,
-      }),
-    );
+      })),
+    });
     this.#proxies = options.listen.map((address, index) =>
-      this.#child("proxy", {
+      this.#child("proxy", `proxy-${index + 1}`, {
         name: `proxy-${index + 1}`,
         listen: [address],
         // Listeners without login are dealt out to the proxies in turn.
@@ -207,14 +208,36 @@ class Supervisor implements InstanceView {
     return [
       { ...state, addresses: [`sqlite:${this.#parts.directory.statePath}`] },
       { ...control, addresses: this.#control?.addresses ?? [] },
-      ...this.#children.map((child) => child.view()),
+      ...this.#proxies.map((proxy) => proxy.view()),
+      ...this.#nodeNames.map((name) => this.#nodeView(name)),
     ];
+  }
+
+  get #nodeNames(): string[] {
+    return numbered(this.#parts.options.nodes).map((number) => `node-${number}`);
+  }
+
+  #nodeView(name: string): RoleView {
+    const process = this.#backend?.view();
+    const shards = this.#shardsOf(name);
+    const areReady = shards.length > 0 && shards.every(({ state }) => state === "ready");
+    return {
+      role: "backend",
+      name,
+      pid: process?.pid ?? null,
+      addresses: shards.map(({ address }) => address),
+      ready: process?.ready === true && areReady,
+    };
+  }
+
+  #shardsOf(node: string): Shard[] {
+    return [...this.#shards.values()].filter((shard) => shard.node === node);
   }
 
   notReady(): string[] {
     if (this.#ending.begun) return ["draining"];
     const roles = this.roles().filter((role) => !role.ready);
-    return [...roles.map((role) => role.name), ...this.#shardsNotReady()];
+    return roles.map((role) => role.name);
   }
 
   async metrics(): Promise<string> {
@@ -229,16 +252,16 @@ class Supervisor implements InstanceView {
   }
 
   get #children(): Child[] {
-    return [...this.#proxies, ...this.#nodes];
+    return this.#backend === undefined ? this.#proxies : [...this.#proxies, this.#backend];
   }
 
-  #child(role: "proxy" | "backend", options: { name: string; [option: string]: unknown }): Child {
+  #child(role: "proxy" | "backend", name: string, options: Record<string, unknown>): Child {
     const { directory, context } = this.#parts;
     const { logLevel } = this.#parts.options;
     const child: Child = new Child({
       role,
       program: { file: context.program, args: [role, "--supervised"], execArgv: flagsFor("role") },
-      order: { type: "start", name: options.name, dataDir: directory.path, logLevel, options },
+      order: { type: "start", name, dataDir: directory.path, logLevel, options },
       log: this.#log,
       random,
       changed: () => this.#changed(child),
@@ -290,15 +313,6 @@ class Supervisor implements InstanceView {
     });
   }
 
-  /** Shards of our nodes that exist but cannot serve, and nodes that have none yet. */
-  #shardsNotReady(): string[] {
-    const without = new Set(this.#nodes.map((node) => node.name));
-    const ours = [...this.#shards].filter(([, { node }]) => without.has(node));
-    for (const [, { node }] of ours) without.delete(node);
-    const sick = ours.filter(([, { state }]) => state !== "ready").map(([id]) => `shard ${id}`);
-    return [...sick, ...[...without].map((node) => `no shard on ${node}`)];
-  }
-
   /** While starting, what a role refuses is refused by the whole; later it is tried again. */
   #refused(message: string): void {
     if (!this.#everReady) this.#giveUp(EXIT.refused, message);
@@ -319,11 +333,11 @@ class Supervisor implements InstanceView {
       this.#proxies.map((proxy) => proxy.drain(PROXIES_DRAIN_MS_MAX)),
     );
     const restMs = Math.max(0, deadlineMs - clock.nowMs() - 1_500);
-    const nodes = await Promise.all(this.#nodes.map((node) => node.drain(restMs)));
+    const nodes = (await this.#backend?.drain(restMs)) ?? true;
     await this.#control?.drain();
     await this.#state.close();
     this.#writeStatus(false);
-    const late = this.#children.filter((_, index) => ![...proxies, ...nodes][index]);
+    const late = this.#children.filter((_, index) => ![...proxies, nodes][index]);
     if (late.length > 0) throw new Error(`not drained: ${late.map(({ name }) => name).join(", ")}`);
   }
 

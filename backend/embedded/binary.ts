@@ -2,7 +2,7 @@
  * Executes framed binary requests (core/protocol/binary.ts has the drawing) on a shard. Statuses,
  * texts and what quiet opcodes keep to themselves are memcached 1.6.18's.
  */
-import { Header, HEADER_SIZE, MAGIC_REPLY, Opcode } from "../../core/protocol/binary.ts";
+import { HEADER_SIZE, Header, MAGIC_REPLY, Opcode } from "../../core/protocol/binary.ts";
 import { Command } from "../../core/protocol/command.ts";
 import { MEMCACHED_VERSION } from "../../core/protocol/limits.ts";
 import { PROBLEMS, Status } from "../../core/protocol/problem.ts";

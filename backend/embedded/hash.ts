@@ -21,7 +21,10 @@ export function hashKey(seed: Seed, bytes: Uint8Array, at: number, size: number)
     let word = 0;
     if (turn > 4) {
       word =
-        bytes[here]! | (bytes[here + 1]! << 8) | (bytes[here + 2]! << 16) | (bytes[here + 3]! << 24);
+        bytes[here]! |
+        (bytes[here + 1]! << 8) |
+        (bytes[here + 2]! << 16) |
+        (bytes[here + 3]! << 24);
       here += 4;
     } else if (turn === 4) {
       word = size << 24;

@@ -12,7 +12,7 @@
  */
 import { Counter } from "./counters.ts";
 import { hashKey, type Seed } from "./hash.ts";
-import { Field, FIRST_SIZE, HEAD_SIZE, Mark, MARKS_SHIFT, unitsFor, VALUE_SHIFT } from "./item.ts";
+import { FIRST_SIZE, Field, HEAD_SIZE, MARKS_SHIFT, Mark, unitsFor, VALUE_SHIFT } from "./item.ts";
 import { KeyIndex } from "./keyIndex.ts";
 import { SEGMENT_UNITS, UNIT_COST, UNIT_SIZE, Units } from "./units.ts";
 import { UseOrder } from "./useOrder.ts";

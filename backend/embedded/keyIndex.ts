@@ -1,7 +1,7 @@
 /**
  * Finds items by the hash of their key: linear hashing (Litwin 1980) over buckets in pages, items
- * of a bucket chained through their heads. The table grows and shrinks by one bucket per insertion
- * or removal, so no operation ever waits for a rehash and its memory follows the number of items.
+ * of a bucket chained through their heads. An insertion adds at most one bucket, a removal takes a
+ * few, so no operation ever waits for a rehash and the memory follows the number of items.
  *
  *     buckets 0 … split-1 and round … round+split-1 are addressed by one bit more of the hash,
  *     buckets split … round-1 not yet.
@@ -65,8 +65,8 @@ export class KeyIndex {
   remove(item: number): void {
     this.replace(item, this.#units.word(item, Field.chain));
     this.itemCount--;
-    if (this.keepBuckets || this.bucketCount === PAGE_BUCKETS) return;
-    if (this.itemCount * SPARSE < this.bucketCount) this.#shrink();
+    if (this.keepBuckets) return;
+    for (let step = 0; step <= SPARSE && this.#isSparse; step++) this.#shrink();
   }
 
   /** Makes whoever points at `item` in its bucket point at `other`. */
@@ -111,6 +111,10 @@ export class KeyIndex {
       this.#round *= 2;
       this.#split = 0;
     }
+  }
+
+  get #isSparse(): boolean {
+    return this.itemCount * SPARSE < this.bucketCount && this.bucketCount > PAGE_BUCKETS;
   }
 
   /** Undoes the last split: the last bucket is emptied into the one that it came from. */

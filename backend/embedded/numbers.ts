@@ -98,7 +98,8 @@ export function parseFlags(bytes: Uint8Array, from: number, to: number): number 
  */
 export function parseExptime(bytes: Uint8Array, from: number, to: number): number {
   const sign = parseDigits(bytes, from, to, scratch);
-  const fits = scratch.high < 0x8000_0000 || (sign < 0 && scratch.high === 0x8000_0000 && scratch.low === 0);
+  const fits =
+    scratch.high < 0x8000_0000 || (sign < 0 && scratch.high === 0x8000_0000 && scratch.low === 0);
   if (sign === 0 || !fits) return Number.NaN;
   return sign < 0 ? -scratch.low | 0 : scratch.low | 0;
 }

@@ -8,7 +8,7 @@
  */
 import type { Connection, Receiver } from "../../core/io/connection.ts";
 import { frameBinary } from "../../core/protocol/binary.ts";
-import { Command, COMMANDS } from "../../core/protocol/command.ts";
+import { COMMANDS, Command } from "../../core/protocol/command.ts";
 import { PROBLEMS } from "../../core/protocol/problem.ts";
 import { Request, Verdict } from "../../core/protocol/request.ts";
 import { frameText } from "../../core/protocol/text.ts";

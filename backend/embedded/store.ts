@@ -158,7 +158,8 @@ export class Store {
 
   /** A value that can not be kept. Whoever wanted to replace a value must not read the old one. */
   refuse(write: Write, outcome: Outcome): Outcome {
-    const counter = outcome === Outcome.tooLarge ? Counter.store_too_large : Counter.store_no_memory;
+    const counter =
+      outcome === Outcome.tooLarge ? Counter.store_too_large : Counter.store_no_memory;
     this.counters[counter]!++;
     if (write.dropsOld) {
       const item = this.find(write.keyBytes, write.keyAt, write.keySize);
@@ -230,7 +231,8 @@ export class Store {
     const oldSize = this.items.valueSize(item);
     const newSize = oldSize + write.valueSize;
     const { keySize } = write;
-    if (itemSize(keySize, newSize, this.items.flags(item)) > ITEM_SIZE_MAX) return Outcome.notStored;
+    if (itemSize(keySize, newSize, this.items.flags(item)) > ITEM_SIZE_MAX)
+      return Outcome.notStored;
     if (!this.items.couldHold(keySize + newSize)) return Outcome.notStored;
     const flags = this.items.flags(item);
     const expiresAt = this.items.expiresAt(item);

@@ -28,9 +28,7 @@ const OK = line("OK");
 
 export const TOO_LARGE = line("SERVER_ERROR object too large for cache");
 export const NO_MEMORY = line("SERVER_ERROR out of memory storing object");
-export const NON_NUMERIC = line(
-  "CLIENT_ERROR cannot increment or decrement non-numeric value",
-);
+export const NON_NUMERIC = line("CLIENT_ERROR cannot increment or decrement non-numeric value");
 const STORE_REPLIES: Record<Outcome, Buffer> = {
   [Outcome.done]: line("STORED"),
   [Outcome.notStored]: line("NOT_STORED"),

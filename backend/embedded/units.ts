@@ -228,7 +228,10 @@ export class Units {
 
   /** Segments of which units are handed out. */
   get segmentCount(): number {
-    return Math.min(this.#end, Math.ceil(this.carvedCount / SEGMENT_UNITS) * SEGMENT_UNITS) / SEGMENT_UNITS;
+    return (
+      Math.min(this.#end, Math.ceil(this.carvedCount / SEGMENT_UNITS) * SEGMENT_UNITS) /
+      SEGMENT_UNITS
+    );
   }
 
   /** From now on no unit of the last such segment is handed out. */

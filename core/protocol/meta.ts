@@ -9,6 +9,7 @@ import { type Request, Verdict } from "./request.ts";
 import { frameData, parseSize } from "./text.ts";
 
 const FLAG_B = 0x62;
+const FLAG_K = 0x6b;
 const FLAG_N = 0x4e;
 const FLAG_Q = 0x71;
 const FLAG_T = 0x54;
@@ -33,11 +34,15 @@ export function frameMeta(request: Request, bytes: Uint8Array, from: number, to:
     return request.refuse(command, problem, request.size);
   }
   if (request.keySize > KEY_SIZE_MAX) return request.refuse(command, "badFormat", request.size);
+  request.keyIsEchoed = command === Command.me;
   for (let i = stores ? 3 : 2; i < tokenCount; i++) {
     const at = tokenAt[i]!;
     switch (bytes[at]) {
       case FLAG_B:
         request.keyIsBase64 = true;
+        break;
+      case FLAG_K:
+        request.keyIsEchoed = true;
         break;
       case FLAG_N:
       case FLAG_T:

@@ -51,6 +51,7 @@ export const PROBLEMS = {
     Status.invalidArguments,
     "Invalid arguments",
   ),
+  badKeyEncoding: row("CLIENT_ERROR error decoding key", Status.invalidArguments, ""),
   duplicateFlag: row("CLIENT_ERROR duplicate flag", Status.invalidArguments, ""),
   invalidOrDuplicateFlag: row(
     "CLIENT_ERROR invalid or duplicate flag",

@@ -59,6 +59,8 @@ export class Request {
   hasNul = false;
   /** The meta flag b: the key is base64. */
   keyIsBase64 = false;
+  /** Meta: the reply repeats the key (flag k, and always me). */
+  keyIsEchoed = false;
   tokenCount = 0;
   readonly tokenAt: Int32Array = new Int32Array(TOKEN_COUNT_MAX);
   readonly tokenEnd: Int32Array = new Int32Array(TOKEN_COUNT_MAX);

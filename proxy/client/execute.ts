@@ -30,6 +30,7 @@ const TEXT_VERSION = Buffer.from(`VERSION ${MEMCACHED_VERSION}\r\n`);
 const BINARY_VERSION = Buffer.from(MEMCACHED_VERSION);
 const OK = Buffer.from("OK\r\n");
 const META_NOOP = Buffer.from("MN\r\n");
+const LINE_FEED = 0x0a;
 const MECHANISMS = Buffer.from("PLAIN");
 
 /** Runs the command at `at`; returns how many bytes it consumed, or WAIT. */
@@ -59,6 +60,10 @@ function executeLogin(session: Session, request: Request, bytes: Buffer): number
 
 function executeKey(session: Session, request: Request, bytes: Buffer, at: number): number {
   const { queue } = session;
+  if (request.keyIsBase64 && isUnspeakable(request, bytes)) {
+    answerProblem(session, request, "badKeyEncoding", Result.clientError);
+    return request.size;
+  }
   const link = linkOfKey(session, request, bytes);
   const refusal = link === null ? "noShard" : link.refusal();
   if (refusal === undefined && link!.isFullFor(session)) return WAIT;
@@ -110,9 +115,20 @@ function linkOfKey(session: Session, request: Request, bytes: Buffer): Link | nu
 
 /** A base64 key lives where the same key in plain bytes does. */
 function ownerOfBase64(session: Session, bytes: Buffer, from: number, to: number): number {
-  const key = Buffer.from(bytes.toString("latin1", from, to), "base64");
+  const key = decodeBase64(bytes, from, to);
   return session.tenant!.route.ownerOfKey(key, 0, key.length);
 }
+
+/**
+ * memcached repeats a key in base64 only if the item was stored so, else raw: a line end in it
+ * would end the reply early and shift all that follow.
+ */
+function isUnspeakable({ keyIsEchoed, keyAt, keySize }: Request, bytes: Buffer): boolean {
+  return keyIsEchoed && decodeBase64(bytes, keyAt, keyAt + keySize).includes(LINE_FEED);
+}
+
+const decodeBase64 = (bytes: Buffer, from: number, to: number): Buffer =>
+  Buffer.from(bytes.toString("latin1", from, to), "base64");
 
 /**
  * memcached drops the old value of a key whose new one is too large for `set` (and `ms`): so does

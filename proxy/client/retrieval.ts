@@ -6,6 +6,7 @@
  *     get k1 … k64 | k65 … k128 | …    a gather for each portion, END behind the last
  */
 import { Command, Result } from "../../core/protocol/command.ts";
+import { KEY_SIZE_MAX, LINE_SIZE_MAX } from "../../core/protocol/limits.ts";
 import type { Problem } from "../../core/protocol/problem.ts";
 import { type Request, TOKEN_COUNT_MAX } from "../../core/protocol/request.ts";
 import { settleFailed } from "../routing/failure.ts";
@@ -19,6 +20,9 @@ const CR = 0x0d;
 const LF = 0x0a;
 const LINE_END = Buffer.from("\r\n");
 const END = Buffer.from("END\r\n");
+
+/** Bytes of keys in one portion; memcached closes on a longer line that is no plain `get`. */
+const PORTION_SIZE_MAX = LINE_SIZE_MAX - 2 * KEY_SIZE_MAX;
 
 /** A line of which keys are still to be asked for. */
 export type Retrieval = {
@@ -47,7 +51,7 @@ export function retrieve(session: Session, request: Request, bytes: Buffer, at: 
     return retrieveWhole(session, request, bytes, at, owner, 1);
   }
   const keysEnd = readKeys(session, bytes, request.keyAt);
-  const isAll = keysEnd >= request.lineStop;
+  const isAll = keysEnd >= request.lineStop && request.size <= LINE_SIZE_MAX;
   const owner = keyOwner[0]!;
   if (isAll && owner >= 0 && ownsAll(owner)) {
     return retrieveWhole(session, request, bytes, at, owner, keyCount);
@@ -123,7 +127,7 @@ function readKeys(session: Session, bytes: Buffer, at: number): number {
   const { route } = session.tenant!;
   let cursor = at;
   keyCount = 0;
-  while (keyCount < GATHER_KEY_COUNT_MAX) {
+  while (keyCount < GATHER_KEY_COUNT_MAX && cursor - at <= PORTION_SIZE_MAX) {
     while (bytes[cursor] === BLANK) cursor++;
     const start = cursor;
     while (bytes[cursor] !== BLANK && bytes[cursor] !== LF) cursor++;

@@ -100,6 +100,7 @@ export class KeyGather implements Gather {
     if (!this.#abandoned) {
       const part = this.#queue.slots.part[slot]!;
       this.#queue.countValues(slot, valueCount);
+      this.#queue.learnReplySize(size);
       // The last share of a command whose turn it is goes out as it is, without being held.
       const isLast = this.#missingCount === 1 && this.#queue.isHead(this.#slot);
       if (isLast) this.#note(part, bytes, from, size);

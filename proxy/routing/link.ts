@@ -36,8 +36,13 @@ import type { Dialect } from "./replies.ts";
 import type { Slots } from "./slots.ts";
 import type { Sweep } from "./sweep.ts";
 
-/** A read or write without an answer by then is told to the client as a failure. */
+/**
+ * A command is given up when its shard has said nothing for so long since it was sent: waiting
+ * behind large values that are coming in is no failure of the shard.
+ */
 export const DEADLINE_MS = 250;
+/** And at the latest so long after it was read. */
+const DEADLINE_TOTAL_MS = 1000;
 /** A connection on which nothing comes back for so long is given up. */
 const STALL_MS = 1000;
 const CONNECT_TIMEOUT_MS = 1000;
@@ -210,10 +215,8 @@ export class Link implements Receiver {
       }
       at += reply.size;
     }
-    if (at > from) {
-      this.#progressAtMs = loop.nowMs;
-      if (this.#expired < this.#head) this.#expired = this.#head;
-    }
+    this.#progressAtMs = loop.nowMs;
+    if (this.#expired < this.#head) this.#expired = this.#head;
     return at;
   }
 
@@ -266,7 +269,9 @@ export class Link implements Receiver {
       const index = this.#expired & (this.#fifo.length - 1);
       const slot = this.#fifo[index]!;
       if (slot >= 0) {
-        if (nowMs - slots.startedAtMs[slot]! < DEADLINE_MS) break;
+        const startedAtMs = slots.startedAtMs[slot]!;
+        const silentMs = nowMs - Math.max(startedAtMs, this.#progressAtMs);
+        if (silentMs < DEADLINE_MS && nowMs - startedAtMs < DEADLINE_TOTAL_MS) break;
         this.#fifo[index] = -1 - slots.command[slot]!;
         this.timedOutCount++;
         this.#options.latency.observe(nowMs - slots.startedAtMs[slot]!);

@@ -13,11 +13,18 @@ import { PIECE_SIZE_MAX, type Stash } from "./stash.ts";
 
 export type Dialect = "text" | "binary";
 
-/** Commands that one session may have in flight while its replies are small. */
+/**
+ * Commands that one session may have in flight: few until it is known how large its replies are,
+ * then one more for each that comes, up to what keeps IN_FLIGHT_SIZE_MAX bytes coming at the size
+ * of the largest. A slow reader of large values could else fill the links that others share.
+ */
+const IN_FLIGHT_START = 32;
 const IN_FLIGHT_MAX = 1024;
 const IN_FLIGHT_MIN = 8;
-/** Reply bytes that one session may have coming, judged by the largest it got so far. */
 const IN_FLIGHT_SIZE_MAX = 8 * 1024 * 1024;
+const REPLY_SIZE_START = IN_FLIGHT_SIZE_MAX / IN_FLIGHT_MAX;
+/** So many replies of less than half the largest, and the largest is forgotten by half. */
+const FORGET_COUNT = 256;
 
 /** What the queue tells the session that owns it. */
 export interface QueueOwner {
@@ -35,8 +42,10 @@ export class ReplyQueue {
   /** Someone waits for `mayProceed`. */
   isHeldBack = false;
   inFlightCount = 0;
-  #inFlightMax = IN_FLIGHT_MAX;
-  #replySizeMax = IN_FLIGHT_SIZE_MAX / IN_FLIGHT_MAX;
+  #inFlightMax = IN_FLIGHT_START;
+  #inFlightCeiling = IN_FLIGHT_MAX;
+  #replySizeMax = REPLY_SIZE_START;
+  #smallReplyCount = 0;
   #head = -1;
   #tail = -1;
   #whenEmpty: (() => void) | null = null;
@@ -108,14 +117,14 @@ export class ReplyQueue {
       if (isSilent(quiet, command, result)) sizeToSend = 0;
       else if (quiet === Quiet.binary) bytes[from + Header.opcode] = slots.opcode[slot]!;
     }
-    if (size > this.#replySizeMax) this.#learnReplySize(size);
+    this.learnReplySize(size);
     this.#settled(slot, bytes, from, sizeToSend);
   }
 
   /** The same for text retrievals, which are counted by key. */
   settleValues(slot: number, valueCount: number, bytes: Buffer, from: number, size: number): void {
     this.countValues(slot, valueCount);
-    if (size > this.#replySizeMax) this.#learnReplySize(size);
+    this.learnReplySize(size);
     this.#settled(slot, bytes, from, size);
   }
 
@@ -230,11 +239,28 @@ export class ReplyQueue {
     slots.heldSize[slot] = 0;
   }
 
-  /** Fewer commands in flight when replies are large, so that a slow reader cannot hoard. */
-  #learnReplySize(size: number): void {
+  /** A reply, or a part of one, of this size came. */
+  learnReplySize(size: number): void {
+    if (size <= this.#replySizeMax) {
+      if (this.#inFlightMax < this.#inFlightCeiling) this.#inFlightMax++;
+      if (this.#replySizeMax > REPLY_SIZE_START && size < this.#replySizeMax >> 1) this.#forget();
+      return;
+    }
+    this.#smallReplyCount = 0;
+    this.#setReplySizeMax(size);
+  }
+
+  #forget(): void {
+    if (++this.#smallReplyCount < FORGET_COUNT) return;
+    this.#smallReplyCount = 0;
+    this.#setReplySizeMax(Math.max(REPLY_SIZE_START, this.#replySizeMax >> 1));
+  }
+
+  #setReplySizeMax(size: number): void {
     this.#replySizeMax = size;
     const count = Math.floor(IN_FLIGHT_SIZE_MAX / size);
-    this.#inFlightMax = Math.max(IN_FLIGHT_MIN, Math.min(IN_FLIGHT_MAX, count));
+    this.#inFlightCeiling = Math.max(IN_FLIGHT_MIN, Math.min(IN_FLIGHT_MAX, count));
+    this.#inFlightMax = Math.min(this.#inFlightMax, this.#inFlightCeiling);
   }
 }
 

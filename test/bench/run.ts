@@ -1,0 +1,227 @@
+/**
+ * `npm run bench`: Memward beside its peers on the machine at hand. Needs Linux, memcached,
+ * nutcracker and a C compiler; takes about eight minutes and wants a machine that does nothing else.
+ *
+ *   npm run bench -- [--rounds 5] [--seconds 2.2] [--warmup 0.4] [--only g50,m16]
+ *                    [--json bench-results.json] [--noise-floor]
+ *
+ * How to read the figures:
+ * - Only ratios. In each round both proxies get the same load, seconds apart, in alternating
+ *   order; the ratio is taken inside the round, and the median of the rounds is what counts.
+ *   Generator, proxies and memcacheds share the cores, so values drift, ratios less.
+ * - "CPU us/key" is user and system time of the server's process and its children per key.
+ * - `--noise-floor` runs the peers against themselves: what differs from 1.0 there is noise, and
+ *   no ratio is known better than that.
+ * - A closed loop flatters a slow proxy: requests pile up, so each wake-up serves more of them.
+ *   r20 has a fixed rate for that reason, and its latency counts from the moment when a request
+ *   was due, so a stall costs all the requests that it kept waiting.
+ * - p16 and fixed rates are bimodal: they depend on who falls in step with whom. Look at min-max.
+ * - Every value is compared with its key. One wrong, missing or failed reply makes the scenario's
+ *   figures "invalid".
+ *
+ * Ends with 0 whether bars are met or missed; the table says which.
+ */
+import { writeFileSync } from "node:fs";
+import { parseArgs } from "node:util";
+import { z } from "zod";
+import { missing, temporaryFolder } from "../harness/processes.ts";
+import { buildGenerator, type Generator, type Load, problemsOf, type Timing } from "./generator.ts";
+import { describeMachine, openFilesMax } from "./machine.ts";
+import { machineText, type Result, type Round, resultOf, type Sample, tableOf } from "./report.ts";
+import { type Arena, SCENARIOS, type Scenario } from "./scenarios.ts";
+import {
+  type Server,
+  startEmbeddedStore,
+  startMemwardProxy,
+  startMemwardUp,
+  startPeerProxy,
+  startPeerStore,
+  startShards,
+  warmMemward,
+} from "./servers.ts";
+
+/** Files of a server besides its sessions: shards, the state, the event loop's own. */
+const OPEN_FILES_EXTRA = 200;
+
+const optionsSchema = z.strictObject({
+  rounds: z.coerce.number().int().min(1).default(5),
+  seconds: z.coerce.number().min(0.1).default(2.2),
+  warmup: z.coerce.number().min(0).default(0.4),
+  only: z.string().optional(),
+  json: z.string().default("bench-results.json"),
+  "noise-floor": z.boolean().default(false),
+});
+type Options = z.infer<typeof optionsSchema>;
+
+type Pair = { subject: Server; peer: Server | undefined };
+
+async function main(): Promise<void> {
+  const options = readOptions();
+  const scenarios = selectScenarios(options);
+  const absent = missing("memcached", "nutcracker");
+  if (process.platform !== "linux") return refuse("the load generator needs Linux (epoll)");
+  if (absent !== undefined) return refuse(absent);
+
+  const machine = describeMachine();
+  process.stdout.write(`${machineText(machine)}\n\n`);
+  const results = await measureAll(scenarios, options);
+  process.stdout.write(`\n${tableOf(results)}\n\n${summaryOf(results)}\n`);
+  const file = { machine, options, results };
+  writeFileSync(options.json, `${JSON.stringify(file, null, 1)}\n`);
+}
+
+async function measureAll(scenarios: readonly Scenario[], options: Options): Promise<Result[]> {
+  const generator = await buildGenerator(temporaryFolder("memward-bench"));
+  if (!options["noise-floor"]) await warmMemward();
+  const shards = await startShards();
+  const startPair = (arena: Arena): Promise<Pair> =>
+    options["noise-floor"] ? startPeers(arena, shards.addresses) : START[arena](shards.addresses);
+
+  const pairs = new Map<Arena, Pair>();
+  const rounds = new Map<Scenario, Round[]>(scenarios.map((scenario) => [scenario, []]));
+  for (const scenario of scenarios) {
+    if (scenario.freshServers) continue;
+    const pair = pairs.get(scenario.arena) ?? (await startPair(scenario.arena));
+    pairs.set(scenario.arena, pair);
+    if (scenario.command === "run") await fill(generator, pair, scenario.peerLoad);
+  }
+  for (let round = 0; round < options.rounds; round++) {
+    for (const scenario of scenarios) {
+      const fresh = scenario.freshServers ? await startPair(scenario.arena) : undefined;
+      const pair = fresh ?? pairs.get(scenario.arena);
+      if (pair === undefined) continue;
+      const timing = { seconds: options.seconds, warmup: options.warmup, seed: round };
+      const measured = await measureRound({ generator, pair, scenario, timing });
+      rounds.get(scenario)?.push(measured);
+      process.stderr.write(`round ${round + 1}/${options.rounds} ${scenario.name}\n`);
+      if (fresh !== undefined) await stopPair(fresh);
+    }
+  }
+  await Promise.all([...pairs.values()].map(stopPair));
+  await shards.stop();
+  return scenarios.map((scenario) => resultOf(scenario, rounds.get(scenario) ?? []));
+}
+
+const START: Record<Arena, (shards: readonly string[]) => Promise<Pair>> = {
+  proxy: async (shards) => ({
+    subject: await startMemwardProxy(shards),
+    peer: await startPeerProxy(shards),
+  }),
+  store: async () => ({ subject: await startEmbeddedStore(), peer: await startPeerStore() }),
+  up: async (shards) => ({
+    subject: await startMemwardUp(),
+    peer: await startPeerProxy(shards),
+  }),
+  alone: async (shards) => ({ subject: await startMemwardProxy(shards), peer: undefined }),
+};
+
+/** The noise floor: what the ratios of two equal servers look like. */
+async function startPeers(arena: Arena, shards: readonly string[]): Promise<Pair> {
+  const start = arena === "store" ? startPeerStore : () => startPeerProxy(shards);
+  return { subject: await start(), peer: await start() };
+}
+
+/** Through both, though they share the shards: it also shows that both can write. */
+async function fill(generator: Generator, pair: Pair, load: Load): Promise<void> {
+  const timing = { seconds: 0, warmup: 0, seed: 0 };
+  for (const server of [pair.subject, pair.peer]) {
+    if (server === undefined) continue;
+    const problems = problemsOf(await generator("fill", server, load, timing));
+    if (problems.length > 0) throw new Error(`${server.name} was not filled: ${problems.join()}`);
+  }
+}
+
+type RoundPlan = { generator: Generator; pair: Pair; scenario: Scenario; timing: Timing };
+
+async function measureRound({ generator, pair, scenario, timing }: RoundPlan): Promise<Round> {
+  const { command, load, peerLoad } = scenario;
+  const subject = () => sampleOf(generator(command, pair.subject, load, timing));
+  const { peer: peerServer } = pair;
+  if (peerServer === undefined) return { subject: await subject(), peer: undefined };
+  const peer = () => sampleOf(generator(command, peerServer, peerLoad, timing));
+  if (timing.seed % 2 === 0) return { subject: await subject(), peer: await peer() };
+  const peerFirst = await peer();
+  return { subject: await subject(), peer: peerFirst };
+}
+
+/** A load that cannot run is a finding about its server, not the end of the bench. */
+async function sampleOf(running: ReturnType<Generator>): Promise<Sample> {
+  try {
+    return { ok: true, counts: await running };
+  } catch (error) {
+    const { stderr, message } = error as Error & { stderr?: string };
+    return { ok: false, problem: (stderr?.trim() || message).split("\n")[0] ?? "failed" };
+  }
+}
+
+const stopPair = ({ subject, peer }: Pair): Promise<unknown> =>
+  Promise.all([subject.stop(), peer?.stop()]);
+
+function selectScenarios(options: Options): Scenario[] {
+  const names = options.only?.split(",");
+  const unknown = names?.filter((name) => !SCENARIOS.some((scenario) => scenario.name === name));
+  if (unknown !== undefined && unknown.length > 0) {
+    return refuse(
+      `--only: no ${unknown.join(", ")} among ${SCENARIOS.map((s) => s.name).join(" ")}`,
+    );
+  }
+  const openFiles = openFilesMax();
+  const offered = options["noise-floor"]
+    ? SCENARIOS.filter(isForPeers).map(withoutBars)
+    : SCENARIOS;
+  return offered
+    .filter((scenario) => names?.includes(scenario.name) ?? true)
+    .filter((scenario) => {
+      const isPossible = scenario.load.sessions + OPEN_FILES_EXTRA <= openFiles;
+      if (!isPossible)
+        process.stdout.write(`not measured: ${scenario.name}, limit of open files\n`);
+      return isPossible;
+    });
+}
+
+const isForPeers = (scenario: Scenario): boolean =>
+  scenario.arena !== "alone" && scenario.load.dialect === "text" && !scenario.freshServers;
+
+const withoutBars = (scenario: Scenario): Scenario => ({
+  ...scenario,
+  measures: scenario.measures.map(({ atMost: _, ...measure }) => measure),
+});
+
+function readOptions(): Options {
+  try {
+    const { values } = parseArgs({
+      options: {
+        rounds: { type: "string" },
+        seconds: { type: "string" },
+        warmup: { type: "string" },
+        only: { type: "string" },
+        json: { type: "string" },
+        "noise-floor": { type: "boolean" },
+      },
+    });
+    return optionsSchema.parse(values);
+  } catch (error) {
+    const message = error instanceof z.ZodError ? z.prettifyError(error) : (error as Error).message;
+    return refuse(message);
+  }
+}
+
+function summaryOf(results: readonly Result[]): string {
+  const judged = results
+    .flatMap((result) => result.figures)
+    .filter(({ atMost }) => atMost !== null);
+  const met = judged.filter((figure) => figure.verdict === "met");
+  return `${met.length} of ${judged.length} bars met`;
+}
+
+function refuse(problem: string): never {
+  process.stderr.write(`bench: ${problem}\n`);
+  process.exit(2);
+}
+
+// Through process.exit, so that what was started is also ended.
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit(1));
+main().catch((error: Error) => {
+  process.stderr.write(`bench: ${error.message}\n`);
+  process.exit(1);
+});

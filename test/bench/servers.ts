@@ -1,0 +1,229 @@
+/**
+ * The servers under test, each as a process of its own, all before the same two memcacheds. The
+ * keys of both proxies lie on the same shards: names, points and key hash are the same, so even
+ * what the memcacheds do is equal.
+ */
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { userInfo } from "node:os";
+import { join } from "node:path";
+import { parseEnv } from "node:util";
+import { z } from "zod";
+import { newCredential } from "../../core/cluster/credentials.ts";
+import { openSqliteState } from "../../core/cluster/sqlite.ts";
+import type { Change } from "../../core/cluster/state.ts";
+import { clock, sleep } from "../../core/runtime/clock.ts";
+import { freePort } from "../harness/ports.ts";
+import {
+  find,
+  Running,
+  startMemcached,
+  startNutcracker,
+  temporaryFolder,
+  waitForListener,
+} from "../harness/processes.ts";
+import type { Target } from "./generator.ts";
+import { processTree } from "./machine.ts";
+
+export type Server = Target & { name: string; stop(): Promise<unknown> };
+
+/**
+ * Memward hashes keys with murmur, so nutcracker does too (it is one of its own choices, and a
+ * cheap one): otherwise the ratio would compare hash functions. Everything else is its default,
+ * one connection per server and 16 KB mbufs included.
+ */
+const NUTCRACKER_HASH = "murmur";
+
+const CACHE = "default";
+const CACHE_BYTES = 512 * 1024 * 1024;
+const SHARD_DEADLINE_MS = 10_000;
+const START_DEADLINE_MS = 30_000;
+/** Where the roles look for the cluster state in their data directory. */
+const STATE_FILE = "state.db";
+const MEMWARD = join(import.meta.dirname, "../../bin/memward");
+
+/** Fills the compile cache as an installation does; without it a role is 18 MB larger. */
+export async function warmMemward(): Promise<void> {
+  const code = await new Running("memward warm", MEMWARD, ["warm"]).exited;
+  if (code !== 0) throw new Error(`memward warm ended with ${code}`);
+}
+
+/** `-t 1`: one thread each, so that they do not take the cores from the proxy under test. */
+export async function startShards(): Promise<{ addresses: string[]; stop(): Promise<unknown> }> {
+  const args = ["-t", "1", "-m", "256"];
+  const shards = [await startMemcached({ args }), await startMemcached({ args })];
+  return {
+    addresses: shards.map((shard) => shard.address),
+    stop: () => Promise.all(shards.map((shard) => shard.stop())),
+  };
+}
+
+export async function startPeerProxy(shards: readonly string[]): Promise<Server> {
+  const servers = shards.map((address, index) => `${address}:1 ${nodeName(index)}`);
+  const pool = { servers, hash: NUTCRACKER_HASH, distribution: "ketama" };
+  const proxy = await startNutcracker({ pools: { bench: pool } });
+  return {
+    name: "nutcracker",
+    pids: [proxy.pid],
+    plain: proxy.addresses["bench"] ?? "",
+    stop: proxy.stop,
+  };
+}
+
+/** The proxy role alone, on a cluster state that names the memcacheds as its shards. */
+export async function startMemwardProxy(shards: readonly string[]): Promise<Server> {
+  const dataDir = newDataDir();
+  const { username, password, digest } = newCredential();
+  const createdAtMs = clock.unixMs();
+  const rights = ["read", "write", "flush", "api"] as const;
+  await seedState(dataDir, [
+    cacheChange(),
+    {
+      kind: "credential",
+      id: username,
+      value: { cache: CACHE, digest, rights: [...rights], primary: true, label: "", createdAtMs },
+    },
+    ...shards.map(shardChange),
+  ]);
+  const listen = `127.0.0.1:${await freePort()}`;
+  const plain = `127.0.0.1:${await freePort()}`;
+  const proxy = {
+    name: "proxy-1",
+    listen: [listen],
+    plain: [{ address: plain, cache: CACHE }],
+    workers: 1,
+  };
+  const running = startRole("proxy", { dataDir, ops: `127.0.0.1:${await freePort()}`, proxy });
+  await waitForListener(listen, running);
+  await waitForListener(plain, running);
+  return {
+    name: running.name,
+    pids: processTree(running.pid),
+    plain,
+    login: { address: listen, username, password },
+    stop: () => running.stop(),
+  };
+}
+
+/** Everything, as `npm start` runs it; the pid is that of the proxy process. */
+export async function startMemwardUp(): Promise<Server> {
+  const dataDir = newDataDir();
+  const listen = `127.0.0.1:${await freePort()}`;
+  const ports = ["--listen", listen, "--ops", `127.0.0.1:${await freePort()}`];
+  const running = new Running("memward up", MEMWARD, ["up", "--data-dir", dataDir, ...ports]);
+  const deadlineMs = clock.nowMs() + START_DEADLINE_MS;
+  while (!running.stdout.includes("memward ready")) {
+    if (running.exitCode !== undefined || clock.nowMs() > deadlineMs) {
+      throw new Error(`memward up does not serve: ${running.stderr}`);
+    }
+    await sleep(20);
+  }
+  const asked = new Running("memward status", MEMWARD, ["status", "--json", "--data-dir", dataDir]);
+  await asked.exited;
+  const { roles } = statusSchema.parse(JSON.parse(asked.stdout));
+  const variables = parseEnv(readFileSync(join(dataDir, "default.env"), "utf8"));
+  return {
+    name: running.name,
+    pids: roles.filter(({ role }) => role === "proxy").map(({ pid }) => pid),
+    plain: listen,
+    login: {
+      address: listen,
+      username: variables["MEMCACHIER_USERNAME"] ?? "",
+      password: variables["MEMCACHIER_PASSWORD"] ?? "",
+    },
+    stop: () => running.stop(),
+  };
+}
+
+const statusSchema = z.object({
+  roles: z.array(z.object({ role: z.string(), pid: z.number() })),
+});
+
+/** The backend role alone; its agent makes the shard of the one cache that the state names. */
+export async function startEmbeddedStore(): Promise<Server> {
+  const dataDir = newDataDir();
+  await seedState(dataDir, [cacheChange()]);
+  const backend = { nodes: [{ name: nodeName(0), socketDir: join(dataDir, "sockets") }] };
+  const running = startRole("backend", { dataDir, ops: `127.0.0.1:${await freePort()}`, backend });
+  const plain = await shardAddress(dataDir, running);
+  await waitForListener(plain, running);
+  return { name: running.name, pids: processTree(running.pid), plain, stop: () => running.stop() };
+}
+
+/** On a unix socket too, so that neither store pays for TCP. */
+export async function startPeerStore(): Promise<Server> {
+  const path = join(temporaryFolder("memward-bench"), "memcached.sock");
+  const args = ["-s", path, "-t", "1", "-m", "256", "-u", userInfo().username];
+  const running = new Running("memcached", find("memcached") ?? "memcached", args);
+  await waitForListener(`unix:${path}`, running);
+  return {
+    name: running.name,
+    pids: [running.pid],
+    plain: `unix:${path}`,
+    stop: () => running.stop(),
+  };
+}
+
+function startRole(role: "proxy" | "backend", config: RoleConfig): Running {
+  const file = join(config.dataDir, `${role}.json`);
+  writeFileSync(file, JSON.stringify(config));
+  return new Running(`memward ${role}`, MEMWARD, [role, "--config", file]);
+}
+
+/** As operators run it: metrics on the ops port, the section named after the role. */
+type RoleConfig = { dataDir: string; ops: string; proxy?: object; backend?: object };
+
+function newDataDir(): string {
+  const folder = join(temporaryFolder("memward-bench"), "data");
+  mkdirSync(folder, { mode: 0o700 });
+  return folder;
+}
+
+async function seedState(dataDir: string, changes: Change[]): Promise<void> {
+  const state = openSqliteState({ path: join(dataDir, STATE_FILE) });
+  const commit = await state.commit(changes);
+  await state.close();
+  if (!commit.ok) throw new Error(`the cluster state refused its records: ${commit.reason}`);
+}
+
+async function shardAddress(dataDir: string, running: Running): Promise<string> {
+  const state = openSqliteState({ path: join(dataDir, STATE_FILE) });
+  const deadlineMs = clock.nowMs() + SHARD_DEADLINE_MS;
+  try {
+    while (clock.nowMs() < deadlineMs && running.exitCode === undefined) {
+      const { entries } = await state.list("shard");
+      const ready = entries.find((entry) => entry.value.state === "ready");
+      if (ready !== undefined) return ready.value.address;
+      await sleep(20);
+    }
+    throw new Error(`no shard became ready: ${running.stderr}`);
+  } finally {
+    await state.close();
+  }
+}
+
+const nodeName = (index: number): string => `node-${index + 1}`;
+
+const cacheChange = (): Change => ({
+  kind: "cache",
+  id: CACHE,
+  value: {
+    name: CACHE,
+    bytes: CACHE_BYTES,
+    pool: "managed",
+    enabled: true,
+    createdAtMs: clock.unixMs(),
+  },
+});
+
+const shardChange = (address: string, index: number): Change => ({
+  kind: "shard",
+  id: `${CACHE}/${nodeName(index)}`,
+  value: {
+    cache: CACHE,
+    node: nodeName(index),
+    address,
+    bytes: CACHE_BYTES / 2,
+    epoch: 0,
+    state: "ready",
+  },
+});

@@ -1,0 +1,222 @@
+/**
+ * Conversations in the meta dialect (protocol.txt, "Meta Debug" to "Meta No-Op") as memcached
+ * 1.6.18 speaks it: every documented flag, alone and together, quiet forms and bad forms. Those
+ * that write are in meta-writes.ts.
+ */
+import { type Conversation, dialectRows, type Row } from "./conversation.ts";
+import { arithmetic, GET_A, KIB, remove, STORED_A, set, store } from "./meta-writes.ts";
+
+const get: Row[] = [
+  ["mg of a miss", "mg <a>\r\n", "mg <a> v\r\n", "mg <a> s v f c t k O1\r\n"],
+  ["mg without flags", STORED_A, "mg <a>\r\n"],
+  ...["v", "s", "f", "t", "c", "k", "h", "l", "u", "q", "b", "O123", "v s", "s v"].map(
+    (flags): Row => [`mg ${flags}`, store("F5 T100", "abc"), `mg <a> ${flags}\r\n`],
+  ),
+  [
+    "mg with all flags that return something",
+    store("F5 T100", "abc"),
+    "mg <a> s v f c t k O1 h l\r\n",
+  ],
+  [
+    "mg answers flags in the order asked",
+    store("F5 T100", "abc"),
+    "mg <a> k t O1 f s v\r\n",
+    "mg <a> v s f O1 t k\r\n",
+  ],
+  ["mg of an empty value", store("", ""), "mg <a> v s\r\n"],
+  ["mg of a binary-safe value", store("", "a\r\nEN\r\n\0z"), "mg <a> v s\r\n"],
+  ["mg quiet", STORED_A, "mg <a> v q\r\n", "mg <x> v q\r\n", "mg <x> v q\r\nmn\r\n"],
+  [
+    "mg quiet pipeline ends with mn",
+    STORED_A,
+    "mg <x> v q O1\r\nmg <a> v q O2\r\nmg <y> v q O3\r\nmg <a> v q k O4\r\nmn\r\n",
+  ],
+  ["mg hit before", STORED_A, "mg <a> h\r\n", "mg <a> h\r\n", "mg <a> h l t\r\n"],
+  [
+    "mg u counts as no hit",
+    STORED_A,
+    "mg <a> u h\r\n",
+    "mg <a> u h\r\n",
+    "mg <a> h\r\n",
+    "mg <a> h\r\n",
+  ],
+  ["mg O of 32 bytes", STORED_A, `mg <a> O${"o".repeat(32)}\r\n`],
+  ["mg O of 33 bytes", STORED_A, `mg <a> O${"o".repeat(33)}\r\n`],
+  ["mg O on a miss", "mg <a> O9 k v\r\n"],
+  [
+    "mg T touches",
+    STORED_A,
+    "mg <a> T100\r\n",
+    "mg <a> t\r\n",
+    "mg <a> T100 t v\r\n",
+    "mg <a> t T0\r\n",
+    "mg <a> t\r\n",
+  ],
+  ["mg T-1 expires", STORED_A, "mg <a> T-1 v\r\n", GET_A],
+  ["mg P and L are ignored", STORED_A, "mg <a> Ppath/ Lroute v\r\n"],
+  [
+    "mg of a base64 key",
+    "ms <a:64> 3 b\r\nabc\r\n",
+    "mg <a:64> b v k\r\n",
+    "mg <a:64> b k O1 s\r\n",
+    "mg <a> v k\r\n",
+  ],
+  [
+    "mg of a base64 key with no text",
+    "ms AAEC/w== 2 b\r\nhi\r\n",
+    "mg AAEC/w== b v k\r\n",
+    "md AAEC/w== b k\r\n",
+  ],
+  ["mg of bad base64", "mg not*base64 b v\r\n", "mg = b v\r\n"],
+  ["mg of a 250-byte key", "ms <250> 1\r\nx\r\n", "mg <250> v k\r\n"],
+  ["mg of a 251-byte key", "mg <251> v\r\n", GET_A],
+  [
+    "mg bad forms",
+    "mg\r\n",
+    "mg \r\n",
+    "mg <a> yes v\r\n",
+    "mg <a> v v\r\n",
+    "mg <a> !\r\n",
+    "mg <a> vs\r\n",
+  ],
+  [
+    "mg of unknown flags",
+    STORED_A,
+    "mg <a> y\r\n",
+    "mg <a> v z\r\n",
+    "mg <a> 1\r\n",
+    "mg <a> E5 v\r\n",
+  ],
+  [
+    "mg of flags of other commands",
+    STORED_A,
+    "mg <a> I\r\n",
+    "mg <a> S5\r\n",
+    "mg <a> F5\r\n",
+    "mg <a> C5\r\n",
+    "mg <a> MS\r\n",
+    "mg <a> D1\r\n",
+  ],
+  [
+    "mg of flags without their token",
+    STORED_A,
+    "mg <a> T\r\n",
+    "mg <a> N\r\n",
+    "mg <a> R\r\n",
+    "mg <a> O\r\n",
+  ],
+  [
+    "mg of tokens that are no numbers",
+    STORED_A,
+    "mg <a> Tabc\r\n",
+    "mg <a> Nabc\r\n",
+    "mg <a> Rabc\r\n",
+  ],
+  ["mg of many blanks", STORED_A, "mg   <a>   v   s  \r\n"],
+  ["mg of a bare newline", STORED_A, "mg <a> v\n"],
+  ["mg of large values", store("", "x".repeat(300 * KIB)), "mg <a> v s\r\n"],
+  ["mg of 30 flags", STORED_A, `mg <a>${" P1".repeat(30)}\r\n`, GET_A],
+];
+
+const recache: Row[] = [
+  [
+    "N on a miss wins, then others wait",
+    "mg <a> N100 v t\r\n",
+    "mg <a> N100 v t\r\n",
+    "mg <a> v\r\n",
+    store("", "new"),
+    "mg <a> N100 v\r\n",
+  ],
+  ["N on a hit", STORED_A, "mg <a> N100 v t\r\n"],
+  ["N quiet", "mg <a> N100 v q\r\n", "mg <a> N100 v q\r\n"],
+  ["N with s, k, O, f, c", "mg <a> N100 s k O1 f c v\r\n"],
+  ["R below the remaining time", store("T100", "abc"), "mg <a> R30 v t\r\n"],
+  [
+    "R above the remaining time",
+    store("T10", "abc"),
+    "mg <a> R30 v\r\n",
+    "mg <a> R30 v\r\n",
+    "mg <a> v\r\n",
+    store("T100", "new"),
+    "mg <a> R30 v\r\n",
+  ],
+  ["R of an item that never expires", STORED_A, "mg <a> R30 v\r\n"],
+  ["md I marks stale", STORED_A, "md <a> I\r\n", "mg <a> v\r\n", "mg <a> v\r\n", "mg <a> v c\r\n"],
+  ["md I with T", STORED_A, "md <a> I T30\r\n", "mg <a> v t\r\n", "mg <a> v t\r\n"],
+  [
+    "md I then a set makes it fresh",
+    STORED_A,
+    "md <a> I\r\n",
+    "mg <a> v\r\n",
+    store("", "new"),
+    "mg <a> v\r\n",
+  ],
+  [
+    "stale item and ms I with its cas",
+    STORED_A,
+    "mg <a> c\r\n",
+    "md <a> I\r\n",
+    "mg <a> v c\r\n",
+    store("C<cas2>", "new"),
+    "mg <a> v\r\n",
+  ],
+  [
+    "ms I with a lower cas stores it stale",
+    STORED_A,
+    "mg <a> c\r\n",
+    store("", "second"),
+    "mg <a> c\r\n",
+    store("I C<cas1>", "older"),
+    "mg <a> v\r\n",
+    "mg <a> v\r\n",
+  ],
+  [
+    "ms I with a higher cas",
+    STORED_A,
+    "mg <a> c\r\n",
+    store("I C<cas1+9>", "newer"),
+    "mg <a> v\r\n",
+  ],
+  ["stale and quiet", STORED_A, "md <a> I q\r\n", "mg <a> v q\r\n", "mg <a> v q\r\n"],
+  ["get of a stale item", STORED_A, "md <a> I\r\n", "get <a>\r\n", "mg <a> v\r\n"],
+];
+
+const others: Row[] = [
+  ["mn", "mn\r\n", "mn\r\nmn\r\nmn\r\n", "mn extra\r\n", "mn\n"],
+  [
+    "mn keeps its place in a pipeline",
+    STORED_A,
+    "mn\r\nmg <a> v\r\nmn\r\nmg <x> v\r\nmn\r\nmg <x> q\r\nmn\r\n",
+  ],
+  ["me of a miss", "me <a>\r\n"],
+  ["me of a hit", STORED_A, "me <a>\r\n", "mg <a>\r\n", "me <a>\r\n"],
+  ["me of a hit with expiry", store("T100", "abc"), "me <a>\r\n"],
+  ["me of a base64 key", STORED_A, "me <a:64> b\r\n"],
+  ["me bad forms", "me\r\n", "me \r\n", "me <251>\r\n"],
+  ["unknown meta commands", "mx <a>\r\n", "mq\r\n", "m\r\n", "mgg <a>\r\n"],
+  [
+    "meta and text in one pipeline",
+    `${STORED_A}get <a>\r\nmg <a> v\r\nset <b> 0 0 1\r\n5\r\nma <b> v\r\nincr <b> 1\r\nmd <b>\r\ndelete <b>\r\nmn\r\n`,
+  ],
+  [
+    "quiet commands and an error inside",
+    "ms <a> 1 q\r\n1\r\nmg <x> q\r\nmg <a> z\r\nms <a> S1 q\r\nmd <x> q\r\nmn\r\n",
+  ],
+  [
+    "pipeline of 500 mg",
+    Array.from(
+      { length: 100 },
+      (_, i) => `ms <a>${i} 3 q\r\n${String(i).padStart(3, "0")}\r\n`,
+    ).join(""),
+    Array.from({ length: 500 }, (_, i) => `mg <a>${(i * 3) % 120} v q k O${i}\r\n`).join(""),
+  ],
+];
+
+export const metaConversations: Conversation[] = dialectRows("meta", [
+  ...get,
+  ...recache,
+  ...set,
+  ...remove,
+  ...arithmetic,
+  ...others,
+]);
