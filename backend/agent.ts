@@ -24,8 +24,8 @@ const LEASE_TTL_MS = 5000;
 const RETRY_DELAY_MS = 500;
 const TICK_INTERVAL_MS = 100;
 /** Cas uniques of a shard that starts anew are above all it gave out before, see `casStart`. */
-const CAS_EPOCH_S = 1_700_000_000;
-const CAS_PER_SECOND = 2 ** 20;
+const CAS_EPOCH_MS = 1_700_000_000_000;
+const CAS_PER_MS = 1024;
 
 /** A shard that is open on this node. */
 export interface OpenShard {
@@ -340,9 +340,9 @@ function newSeed(): [number, number] {
 
 /**
  * A client may hold a cas unique from before a restart, and must not overwrite with it what others
- * stored since. A shard stores less than a million items per second in the long run, so a number
- * that grows by that every second is above all that were given out.
+ * stored since. A shard stores less than 1,024 items per millisecond in the long run, so a number
+ * that grows by that every millisecond is above all that were given out.
  */
 function casStart(): number {
-  return Math.max(0, Math.floor(clock.unixMs() / 1000) - CAS_EPOCH_S) * CAS_PER_SECOND;
+  return Math.max(0, clock.unixMs() - CAS_EPOCH_MS) * CAS_PER_MS;
 }

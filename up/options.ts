@@ -41,7 +41,12 @@ export const upOptions = z.strictObject({
     .default(["127.0.0.1:11211"])
     .describe("where clients connect; each address is a proxy process of its own"),
   ops: ops.default("127.0.0.1:9211").describe("health page, /metrics, /healthz and /readyz"),
-  nodes: z.int().min(1).max(NODE_COUNT_MAX).default(2).describe("backend nodes, each a process"),
+  nodes: z
+    .int()
+    .min(1)
+    .max(NODE_COUNT_MAX)
+    .default(2)
+    .describe("backend nodes; keys are spread over them"),
   memory: sizeOption({ sizeMin: MB, sizeMax: 64 * TB })
     .prefault("100mb")
     .describe("size of the cache named default, over all nodes together"),

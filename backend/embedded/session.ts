@@ -141,7 +141,7 @@ export class Session implements Receiver {
   }
 
   #endIfDrained(): void {
-    if (this.#isDraining && !this.connection.paused) this.#end();
+    if (this.#isDraining && !this.connection.paused && !this.#isEnding) this.#end();
   }
 
   /** Closes both directions as soon as the answers are with the kernel. */

@@ -117,7 +117,8 @@ function sendKeys(session: Session, retrieval: Retrieval, bytes: Buffer, keysEnd
   while (bytes[next] === BLANK) next++;
   const isDone = bytes[next] === LF || (bytes[next] === CR && bytes[next + 1] === LF);
   session.retrieval = isDone ? null : retrieval;
-  if (!isDone) return next;
+  // The blank before the next key stays: it is sent with it.
+  if (!isDone) return keysEnd;
   queue.tell(END, 0, END.length);
   return next + (bytes[next] === CR ? 2 : 1);
 }

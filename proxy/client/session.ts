@@ -66,6 +66,8 @@ export class Session implements Receiver, QueueOwner, LinkWaiter, Member {
   #skipSize = 0;
   #scannedSize = 0;
   #closeReason: CloseReason = "client_closed";
+  /** Why to drain when the input that was read is used up. */
+  #drainReason: CloseReason | null = null;
 
   constructor(services: Services, connect: (session: Session) => Connection) {
     this.services = services;
@@ -83,6 +85,12 @@ export class Session implements Receiver, QueueOwner, LinkWaiter, Member {
   // ---- input ------------------------------------------------------------------------------
 
   received(bytes: Buffer, from: number, to: number): number {
+    const at = this.#process(bytes, from, to);
+    if (this.#drainReason !== null && !this.connection.paused) this.drain(this.#drainReason);
+    return at;
+  }
+
+  #process(bytes: Buffer, from: number, to: number): number {
     if (this.#state === "detecting" && !this.#detect(bytes[from]!)) return to;
     let at = from;
     while (at < to) {
@@ -273,6 +281,10 @@ export class Session implements Receiver, QueueOwner, LinkWaiter, Member {
   /** Answers what was read, then closes. */
   drain(reason: CloseReason): void {
     if (this.#state === "draining" || this.#state === "closed") return;
+    if (this.connection.paused && this.connection.keptSize > 0) {
+      this.#drainReason = reason; // Commands that were read wait for room: they come first.
+      return;
+    }
     this.#closeReason = reason;
     this.#transition("draining");
     this.queue.whenEmpty(() => this.connection.end());

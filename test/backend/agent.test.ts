@@ -1,0 +1,407 @@
+/**
+ * The agent of a node, against a real cluster state in a file: whatever the state wants is so a
+ * moment later, and is so again after a restart. A moment is waited for, never measured.
+ */
+import { existsSync, statSync } from "node:fs";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import net from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { startBackend } from "../../backend/main.ts";
+import { backendOptions, type NodeOptions, nodeOptions } from "../../backend/options.ts";
+import type { Cache, Shard } from "../../core/cluster/records.ts";
+import { openSqliteState } from "../../core/cluster/sqlite.ts";
+import type { Change, ClusterState, Lease } from "../../core/cluster/state.ts";
+import { createLog } from "../../core/runtime/log.ts";
+import type { RunningRole } from "../../core/runtime/role.ts";
+import { connect } from "../harness/wire.ts";
+
+const MIB = 1 << 20;
+const WAIT_MS_MAX = 5_000;
+const log = createLog({ name: "test", level: "silent" });
+
+let folder: string;
+let state: ClusterState;
+const running: RunningRole[] = [];
+const states: ClusterState[] = [];
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), "memward-agent-"));
+  state = openState();
+});
+
+afterEach(async () => {
+  for (const role of running.splice(0)) await role.drain();
+  for (const open of states.splice(0)) await open.close();
+  await rm(folder, { recursive: true, force: true });
+});
+
+function openState(): ClusterState {
+  const open = openSqliteState({ path: join(folder, "state.db"), pollMs: 5 });
+  states.push(open);
+  return open;
+}
+
+const nodeOf = (name: string, given: Partial<NodeOptions> = {}) => ({
+  name,
+  socketDir: join(folder, name),
+  ...given,
+});
+
+async function start(
+  name: string,
+  {
+    given = {},
+    through = openState(),
+  }: { given?: Partial<NodeOptions>; through?: ClusterState } = {},
+): Promise<RunningRole> {
+  const options = backendOptions.parse({ nodes: [nodeOf(name, given)] });
+  const role = await startBackend(options, { state: through, log });
+  running.push(role);
+  return role;
+}
+
+async function stop(role: RunningRole): Promise<void> {
+  running.splice(running.indexOf(role), 1);
+  await role.drain();
+}
+
+async function change(...changes: Change[]): Promise<void> {
+  expect(await state.commit(changes)).toMatchObject({ ok: true });
+}
+
+const cache = (bytes = 8 * MIB, name = "shop"): Cache => ({
+  name,
+  bytes,
+  pool: "managed",
+  enabled: true,
+  createdAtMs: 1,
+});
+const putCache = (id: string, value: Cache | null): Promise<void> =>
+  change({ kind: "cache", id, value } as Change);
+
+async function eventually(check: () => Promise<void> | void): Promise<void> {
+  const giveUpAt = Date.now() + WAIT_MS_MAX;
+  for (;;) {
+    try {
+      return await check();
+    } catch (error) {
+      if (Date.now() > giveUpAt) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+  }
+}
+
+async function shard(id: string): Promise<Shard> {
+  const entry = await state.get("shard", id);
+  if (entry === undefined) throw new Error(`no shard ${id}`);
+  return entry.value;
+}
+const shardSoon = async (id: string, expected: Partial<Shard> = {}): Promise<Shard> => {
+  await eventually(async () =>
+    expect(await shard(id)).toMatchObject({ state: "ready", ...expected }),
+  );
+  return shard(id);
+};
+
+async function ask(address: string, command: string, ending = "\r\n"): Promise<string> {
+  const wire = await connect(address);
+  try {
+    return (await wire.ask(command, ending)).toString("latin1");
+  } finally {
+    wire.close();
+  }
+}
+
+describe("a node", () => {
+  test("opens a shard for each cache, publishes and serves it", async () => {
+    await putCache("c1", cache());
+    const node = await start("node-1");
+    expect(node.ready()).toBe(true);
+    const record = await shard("c1/node-1");
+    expect(record).toMatchObject({
+      cache: "c1",
+      node: "node-1",
+      bytes: 8 * MIB,
+      epoch: 1,
+      state: "ready",
+    });
+    expect(node.addresses).toEqual([record.address]);
+    expect(await ask(record.address, "set a 0 0 1\r\nx\r\nget a\r\n", "END\r\n")).toBe(
+      "STORED\r\nVALUE a 0 1\r\nx\r\nEND\r\n",
+    );
+    await putCache("c2", cache(2 * MIB, "other"));
+    const other = await shardSoon("c2/node-1", { bytes: 2 * MIB });
+    expect(await ask(other.address, "get a\r\n")).toBe("END\r\n");
+  });
+
+  test("is in the state while it lives, with its process and weight", async () => {
+    const node = await start("node-1", { given: { weight: 3 } });
+    expect((await state.get("node", "node-1"))?.value).toMatchObject({
+      pid: process.pid,
+      engine: "embedded",
+      weight: 3,
+      ready: true,
+    });
+    await stop(node);
+    expect(await state.get("node", "node-1")).toBeUndefined();
+  });
+
+  test("keeps its sockets where only the owner may go", async () => {
+    await putCache("c1", cache());
+    await start("node-1");
+    expect(statSync(join(folder, "node-1")).mode & 0o777).toBe(0o700);
+  });
+
+  test("finds another place for its sockets when the path is too long", async () => {
+    await putCache("c1", cache());
+    const socketDir = join(folder, "deep".repeat(30));
+    const node = await start("node-1", { given: { socketDir } });
+    const { address } = await shard("c1/node-1");
+    expect(address.length).toBeLessThanOrEqual("unix:".length + 107);
+    expect(await ask(address, "mn\r\n")).toBe("MN\r\n");
+    await stop(node);
+    expect(existsSync(join(address.slice("unix:".length), ".."))).toBe(false);
+  });
+
+  test("shares a process with others, each with its own shards", async () => {
+    await putCache("c1", cache());
+    const options = backendOptions.parse({ nodes: [nodeOf("node-1"), nodeOf("node-2")] });
+    const both = await startBackend(options, { state: openState(), log });
+    running.push(both);
+    const one = await shardSoon("c1/node-1", { bytes: 4 * MIB });
+    const two = await shardSoon("c1/node-2", { bytes: 4 * MIB });
+    expect(both.addresses).toEqual([one.address, two.address]);
+    await ask(one.address, "set a 0 0 1\r\nx\r\n");
+    expect(await ask(two.address, "get a\r\n")).toBe("END\r\n");
+    expect(await both.registry.metrics()).toContain(
+      'memward_shard_items{cache="shop",shard="node-2"} 0',
+    );
+  });
+
+  test("listens on TCP when it is told to", async () => {
+    await putCache("c1", cache());
+    await start("node-1", { given: { host: "127.0.0.1" } });
+    const { address } = await shard("c1/node-1");
+    expect(address).toMatch(/^127\.0\.0\.1:\d+$/);
+    expect(await ask(address, "mn\r\n")).toBe("MN\r\n");
+  });
+
+  test("tells its figures by cache and shard", async () => {
+    await putCache("c1", cache());
+    const node = await start("node-1");
+    const { address } = await shard("c1/node-1");
+    await ask(address, "set a 0 0 1\r\nx\r\nget a b\r\n", "END\r\n");
+    const text = await node.registry.metrics();
+    const value = (name: string): number | undefined => {
+      const line = text
+        .split("\n")
+        .find((one) => one.startsWith(`${name}{cache="shop",shard="node-1"}`));
+      return line === undefined ? undefined : Number(line.split(" ").at(-1));
+    };
+    expect(value("memward_shard_items")).toBe(1);
+    expect(value("memward_shard_memory_limit_bytes")).toBe(8 * MIB);
+    expect(value("memward_shard_hits_total")).toBe(1);
+    expect(value("memward_shard_misses_total")).toBe(1);
+    expect(value("memward_shard_commands_total")).toBe(2);
+    expect(value("memward_shard_evictions_total")).toBe(0);
+    expect(value("memward_shard_epoch")).toBe(1);
+  });
+});
+
+describe("placement", () => {
+  test("a plan is shared by the nodes, by weight, and follows the plan without losing keys", async () => {
+    await putCache("c1", cache(9 * MIB));
+    await start("node-1");
+    expect((await shard("c1/node-1")).bytes).toBe(9 * MIB);
+    const { address } = await shard("c1/node-1");
+    await ask(address, "set a 0 0 1\r\nx\r\n");
+    await start("node-2", { given: { weight: 2 } });
+    await shardSoon("c1/node-1", { bytes: 3 * MIB });
+    await shardSoon("c1/node-2", { bytes: 6 * MIB });
+    await putCache("c1", cache(18 * MIB));
+    await shardSoon("c1/node-1", { bytes: 6 * MIB, epoch: 1, address });
+    await shardSoon("c1/node-2", { bytes: 12 * MIB });
+    expect(await ask(address, "get a\r\n", "END\r\n")).toContain("VALUE a");
+    expect(await ask(address, "stats\r\n", "END\r\n")).toContain(`limit_maxbytes ${6 * MIB}`);
+  });
+
+  test("a node that is away keeps its place, for new starts too", async () => {
+    await putCache("c1", cache());
+    const first = await start("node-1");
+    const second = await start("node-2");
+    await shardSoon("c1/node-1", { bytes: 4 * MIB });
+    await stop(second);
+    expect((await shard("c1/node-2")).bytes).toBe(4 * MIB);
+    await stop(first);
+    await start("node-1");
+    expect((await shard("c1/node-1")).bytes).toBe(4 * MIB);
+    await putCache("c2", cache(2 * MIB, "other"));
+    await shardSoon("c2/node-1", { bytes: MIB });
+  });
+});
+
+describe("a restart", () => {
+  test("serves at the same address, empty, in a new epoch, with larger cas uniques", async () => {
+    await putCache("c1", cache());
+    const node = await start("node-1");
+    const before = await shard("c1/node-1");
+    await ask(before.address, "set a 0 0 1\r\nx\r\n");
+    const cas = Number((await ask(before.address, "mg a c\r\n")).slice(4));
+    await stop(node);
+    expect(await shard("c1/node-1")).toEqual(before);
+    await start("node-1");
+    expect(await shard("c1/node-1")).toEqual({ ...before, epoch: 2 });
+    expect(await ask(before.address, "get a\r\n")).toBe("END\r\n");
+    const later = Number((await ask(before.address, "ms a 1 c\r\nx\r\n")).slice(4));
+    expect(later).toBeGreaterThan(cas);
+  });
+
+  test("takes over the socket of a process that was killed", async () => {
+    await putCache("c1", cache());
+    const node = await start("node-1");
+    const { address } = await shard("c1/node-1");
+    await stop(node);
+    const path = address.slice("unix:".length);
+    await mkdir(join(path, ".."), { recursive: true });
+    await writeFile(path, ""); // As a socket without a process: nobody answers.
+    await start("node-1");
+    expect(await ask(address, "mn\r\n")).toBe("MN\r\n");
+  });
+
+  test("does not take over the socket of a living process", async () => {
+    await putCache("c1", cache());
+    const node = await start("node-1");
+    const path = (await shard("c1/node-1")).address.slice("unix:".length);
+    await stop(node);
+    const squatter = net.createServer((socket) => socket.end());
+    await new Promise<void>((resolve) => squatter.listen(path, resolve));
+    await expect(start("node-1")).rejects.toThrow(`another process serves ${path}`);
+    expect(await state.get("node", "node-1")).toBeUndefined();
+    await new Promise((resolve) => squatter.close(resolve));
+  });
+
+  test("removes what belongs to caches that were deleted meanwhile", async () => {
+    await putCache("c1", cache());
+    await putCache("c2", cache(MIB, "other"));
+    await stop(await start("node-1"));
+    await putCache("c1", null);
+    await start("node-1");
+    expect(await state.get("shard", "c1/node-1")).toBeUndefined();
+    expect((await shard("c2/node-1")).epoch).toBe(2);
+  });
+});
+
+describe("a change", () => {
+  test("a deleted cache is closed: answered what was read, then gone", async () => {
+    await putCache("c1", cache());
+    await start("node-1");
+    const { address } = await shard("c1/node-1");
+    const wire = await connect(address);
+    await wire.ask("set a 0 0 1\r\nx\r\n", "STORED\r\n");
+    await putCache("c1", null);
+    expect((await wire.readToClose()).ended).toBe("closed");
+    await eventually(async () => expect(await state.get("shard", "c1/node-1")).toBeUndefined());
+    await eventually(() => expect(existsSync(address.slice("unix:".length))).toBe(false));
+    await putCache("c1", cache());
+    const again = await shardSoon("c1/node-1");
+    expect(await ask(again.address, "get a\r\n")).toBe("END\r\n");
+  });
+
+  test("a fenced shard is emptied, in a new epoch, before it is ready again", async () => {
+    await putCache("c1", cache());
+    await start("node-1");
+    const before = await shard("c1/node-1");
+    await ask(before.address, "set a 0 0 1\r\nx\r\n");
+    await change({ kind: "shard", id: "c1/node-1", value: { ...before, state: "fenced" } });
+    await shardSoon("c1/node-1", { epoch: 2 });
+    expect(await ask(before.address, "get a\r\n")).toBe("END\r\n");
+  });
+
+  test("a shard record that somebody removed or altered is written again", async () => {
+    await putCache("c1", cache());
+    await start("node-1");
+    const before = await shard("c1/node-1");
+    await change({ kind: "shard", id: "c1/node-1", value: null });
+    await shardSoon("c1/node-1", before);
+    await change({ kind: "shard", id: "c1/node-1", value: { ...before, address: "unix:/wrong" } });
+    await shardSoon("c1/node-1", before);
+  });
+});
+
+describe("trouble with the state", () => {
+  /** The real state, with some of it taken over. */
+  const withState = (over: Partial<ClusterState>): ClusterState => {
+    const real = openState();
+    return new Proxy(real, {
+      get: (target, key) => {
+        const value = Reflect.get(over, key) ?? Reflect.get(target, key);
+        return typeof value === "function" ? value.bind(target) : value;
+      },
+    });
+  };
+
+  test("a lost lease is taken anew", async () => {
+    const real = openState();
+    const ends: (() => void)[] = [];
+    const through = withState({
+      lease: async (options) => {
+        const lease = await real.lease(options);
+        const lost = new Promise<void>((resolve) => ends.push(resolve));
+        return { id: lease.id, lost, revoke: () => lease.revoke() } satisfies Lease;
+      },
+    });
+    await start("node-1", { through });
+    expect(ends.length).toBe(1);
+    await change({ kind: "node", id: "node-1", value: null });
+    ends[0]?.();
+    await eventually(async () => {
+      expect((await state.get("node", "node-1"))?.value.ready).toBe(true);
+    });
+    expect(ends.length).toBe(2);
+  });
+
+  test("commits that fail are tried again, and data is served meanwhile", async () => {
+    await putCache("c1", cache());
+    const real = openState();
+    let failures = 0;
+    const through = withState({
+      commit: async (changes) => {
+        const isOurs = changes.some((one) => one.kind === "shard" && one.id === "c2/node-1");
+        if (!isOurs || failures >= 2) return real.commit(changes);
+        failures++;
+        throw new Error("disk full");
+      },
+    });
+    await start("node-1", { through });
+    await putCache("c2", cache(MIB, "other"));
+    await eventually(() => expect(failures).toBe(1));
+    expect(await ask((await shard("c1/node-1")).address, "mn\r\n")).toBe("MN\r\n");
+    const other = await shardSoon("c2/node-1");
+    expect(failures).toBe(2);
+    expect(await ask(other.address, "mn\r\n")).toBe("MN\r\n");
+  });
+});
+
+describe("options", () => {
+  test.each([
+    [{ nodes: [{ name: "Node_1" }] }, "nodes.0.name"],
+    [{ nodes: [{ weight: 0 }] }, "nodes.0.weight"],
+    [{ nodes: [{ socketDir: "" }] }, "nodes.0.socketDir"],
+    [{ nodes: [{ sockets: "x" }] }, "nodes.0"],
+    [{ nodes: [] }, "nodes"],
+    [{ node: [] }, ""],
+  ])("%j are refused", (given, path) => {
+    const checked = backendOptions.safeParse(given);
+    expect(checked.success).toBe(false);
+    expect(checked.error?.issues.map((issue) => issue.path.join("."))).toContain(path);
+  });
+
+  test("every option has a help text", () => {
+    const rows = { ...backendOptions.shape, ...nodeOptions.shape };
+    for (const [name, option] of Object.entries(rows)) {
+      expect(option.description, name).toMatch(/\w{4}/);
+    }
+  });
+});
