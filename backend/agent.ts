@@ -258,7 +258,7 @@ export class Agent {
     await this.#parts.state.commit([{ kind: "shard", id: open.id, value: null }]);
     this.#records.delete(open.id);
     await open.server.drain();
-    open.shard.store.items.clear();
+    void release(open.shard);
     this.#parts.log.info({ shard: open.id }, "shard closed, its cache is gone");
   }
 
@@ -331,6 +331,12 @@ export class Agent {
 function put<T>(into: Map<string, T>, id: string, value: T | null): void {
   if (value === null) into.delete(id);
   else into.set(id, value);
+}
+
+/** Gives the memory of a closed shard back to the machine, in turns. */
+async function release({ store }: Shard): Promise<void> {
+  store.items.clear();
+  while (!store.items.trim()) await sleep(TICK_INTERVAL_MS);
 }
 
 function newSeed(): [number, number] {

@@ -27,7 +27,8 @@ export const Field = {
 } as const;
 
 export const HEAD_SIZE = 40;
-const FIRST_DATA_SIZE = UNIT_SIZE - HEAD_SIZE;
+/** Bytes of data in the first unit. */
+export const FIRST_SIZE = UNIT_SIZE - HEAD_SIZE;
 
 export const MARKS_SHIFT = 8;
 export const VALUE_SHIFT = 12;
@@ -45,6 +46,4 @@ export const Mark = {
 } as const;
 
 export const unitsFor = (dataSize: number): number =>
-  1 + Math.max(0, Math.ceil((dataSize - FIRST_DATA_SIZE) / UNIT_SIZE));
-
-export const FIRST_SIZE = FIRST_DATA_SIZE;
+  1 + Math.max(0, Math.ceil((dataSize - FIRST_SIZE) / UNIT_SIZE));

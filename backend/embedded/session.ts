@@ -34,8 +34,11 @@ export class Session implements Receiver {
   #isDraining = false;
   /** Nothing more is executed; what was answered is still sent. */
   #isEnding = false;
+  /** Announced bytes of a refused command that are still to be dropped. */
   #skipSize = 0;
   #scannedSize = 0;
+  /** Bytes of this connection that are counted already. */
+  #readSize = 0;
   readonly #retrieval = new Retrieval();
 
   constructor(
@@ -52,7 +55,8 @@ export class Session implements Receiver {
 
   received(bytes: Buffer, from: number, to: number): number {
     const { output, store } = this.#shard;
-    store.counters[Counter.bytes_read]! += to - from;
+    store.counters[Counter.bytes_read]! += this.connection.readSize - this.#readSize;
+    this.#readSize = this.connection.readSize;
     this.#shard.setTime(this.connection.loop.nowMs);
     output.open(this.connection);
     const sentBefore = output.sentSize;
@@ -144,10 +148,9 @@ export class Session implements Receiver {
     if (this.#isDraining && !this.connection.paused && !this.#isEnding) this.#end();
   }
 
-  /** Closes both directions as soon as the answers are with the kernel. */
+  /** Closes when the answers are with the kernel and the other side has closed, or lingers. */
   #end(): void {
     this.#isEnding = true;
-    this.connection.socket.once("finish", () => this.connection.destroy());
     this.connection.end();
   }
 

@@ -5,7 +5,7 @@
  * one extent; free neighbours melt into one, and a chain is made of as few extents as can be, since
  * a value scattered over the memory costs ten times the time of one in a row (cache misses).
  *
- *     segment = | unit | unit | unit | … 4096 … | link of each unit |
+ *     segment = | unit | unit | unit | … 16,384 … | link of each unit |
  *
  *     link of a used unit        number of the next unit of its chain, 0 at the end of the chain
  *     link of a free extent      at its first and last unit: minus the number of its units
@@ -19,7 +19,7 @@ export const UNIT_SIZE = 64;
 /** What a unit takes of the memory: itself and its link. */
 export const UNIT_COST = UNIT_SIZE + 4;
 const UNIT_WORDS = UNIT_SIZE / 4;
-const SEGMENT_SHIFT = 12;
+const SEGMENT_SHIFT = 14;
 export const SEGMENT_UNITS = 1 << SEGMENT_SHIFT;
 const UNIT_MASK = SEGMENT_UNITS - 1;
 
@@ -160,8 +160,7 @@ export class Units {
       start += before;
       this.#unlist(start, -before);
     }
-    // What was never carved has link 0, like a used unit.
-    const after = (end & UNIT_MASK) === 0 ? 0 : this.link(end);
+    const after = (end & UNIT_MASK) === 0 || end >= this.carvedCount ? 0 : this.link(end);
     if (after < 0) {
       this.#unlist(end, -after);
       end -= after;
@@ -196,23 +195,13 @@ export class Units {
     }
   }
 
-  /** Forgets every chain and returns the memory now, without waiting for the collector. */
+  /** Forgets every chain, at once; `trim` gives the memory back. */
   clear(): void {
-    this.#dropSegments(0);
     this.usedCount = 0;
     this.carvedCount = 1;
     this.#firsts.fill(0);
     this.#listed = 0;
     this.#end = Number.POSITIVE_INFINITY;
-  }
-
-  #dropSegments(firstDropped: number): void {
-    for (const segment of this.#bytes.slice(firstDropped)) {
-      (segment.buffer as ArrayBuffer).transfer(0);
-    }
-    for (const views of [this.#words, this.#bytes, this.#links]) {
-      views.length = Math.min(views.length, firstDropped);
-    }
   }
 
   // ---- giving memory back to the machine ---------------------------------------------------------
@@ -245,11 +234,24 @@ export class Units {
     this.#end = end;
   }
 
-  /** Drops the segments that were vacated; nothing may be left in them. */
+  /** The segments that were vacated are no longer ours; nothing may be left in them. */
   cut(): void {
     this.carvedCount = Math.min(this.carvedCount, this.#end);
-    this.#dropSegments(this.#end / SEGMENT_UNITS);
     this.#end = Number.POSITIVE_INFINITY;
+  }
+
+  /**
+   * Gives up to `count` segments without units back to the machine, now and not when the collector
+   * comes by. (0.1 ms for each: unmapping is slow.) True when there are no more.
+   */
+  trim(count: number): boolean {
+    const needed = this.carvedCount === 1 ? 0 : Math.ceil(this.carvedCount / SEGMENT_UNITS);
+    const kept = Math.max(needed, this.#bytes.length - count);
+    for (const segment of this.#bytes.slice(kept)) (segment.buffer as ArrayBuffer).transfer(0);
+    for (const views of [this.#words, this.#bytes, this.#links]) {
+      views.length = Math.min(views.length, kept);
+    }
+    return kept === needed;
   }
 
   // ---- bytes -----------------------------------------------------------------------------------

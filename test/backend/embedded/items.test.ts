@@ -96,6 +96,7 @@ describe("eviction", () => {
     expect(taken).toBeGreaterThan(30 * MIB);
     expect(taken).toBeLessThan(33 * MIB);
     driver.store.flush(0);
+    for (let turn = 0; turn < 3; turn++) driver.store.tick(START_S);
     expect((await bufferMemory()) - before).toBeLessThan(MIB);
   });
 });

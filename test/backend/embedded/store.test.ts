@@ -221,7 +221,7 @@ describe("time", () => {
     driver.store.setTime(START_S + 10);
     expect(items.count).toBe(3500);
     let ticks = 0;
-    while (items.count > 500 && ticks < 20) {
+    while (items.count > 500 && ticks < 100) {
       driver.store.tick(START_S + 10);
       ticks++;
     }

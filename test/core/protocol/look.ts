@@ -116,8 +116,8 @@ export function lookAtReply(
 
 /** Every prefix of a whole reply is incomplete, and asks for more than it is and no more than all. */
 export function lookAtEveryCutOfReply(dialect: Dialect, command: number, raw: Buffer): void {
-  const isLong = raw.length > LONG_SIZE;
-  for (let size = 0; size < raw.length; size += isLong && size > LONG_SIZE ? 997 : 1) {
+  const stride = Math.max(1, Math.floor(raw.length / 200));
+  for (let size = 0; size < raw.length; size += size > LONG_SIZE ? stride : 1) {
     const seen = lookAtReply(dialect, command, raw, size);
     assert(seen.verdict === "incomplete", `${seen.verdict} at ${size} of ${raw.length} bytes`);
     assert(seen.sizeNeeded > size, `asked for ${seen.sizeNeeded} bytes at ${size}`);
@@ -125,4 +125,4 @@ export function lookAtEveryCutOfReply(dialect: Dialect, command: number, raw: Bu
   }
 }
 /** Every byte up to here, then samples: the rest of a long value is all the same. */
-const LONG_SIZE = 5_000;
+const LONG_SIZE = 3_000;

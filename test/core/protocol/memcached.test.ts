@@ -24,12 +24,13 @@ describeWith(["memcached"], "as memcached takes it", () => {
   });
   afterAll(() => memcached.stop());
 
-  /** All that is answered before the reply to a last `mn`. */
+  /** All that is answered before the reply to a last command that no row sends. */
   async function answers(bytes: Buffer): Promise<string> {
     const wire = await connect(memcached.address);
-    const all = await wire.ask(Buffer.concat([bytes, Buffer.from("mn\r\n")]), "MN\r\n");
+    const end = "NF Oend\r\n";
+    const all = await wire.ask(Buffer.concat([bytes, Buffer.from("md no-key Oend\r\n")]), end);
     wire.close();
-    return all.toString("latin1").slice(0, -"MN\r\n".length);
+    return all.toString("latin1").slice(0, -end.length);
   }
 
   /** How many replies a text is made of: lines, and the blocks they announce. */
