@@ -137,6 +137,8 @@ export function frameBinary(
   to: number,
 ): Verdict {
   if (from < to && bytes[from] !== MAGIC_REQUEST) {
+    request.opcode = 0;
+    request.opaque = 0;
     return request.refuse(Command.invalid, "badMagic", to - from);
   }
   if (to - from < HEADER_SIZE) {

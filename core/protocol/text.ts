@@ -160,7 +160,7 @@ function frameRetrieval(request: Request, bytes: Uint8Array, from: number): Verd
   const touches = request.command === Command.gat || request.command === Command.gats;
   const first = touches ? 2 : 1;
   if (request.tokenCount < 2) return request.refuse(request.command, "error", request.size);
-  if (touches && !isNumber(bytes, request.tokenAt[1]!, request.tokenEnd[1]!)) {
+  if (touches && !isSigned64(bytes, request.tokenAt[1]!, request.tokenEnd[1]!)) {
     return request.refuse(request.command, "badExptime", request.size);
   }
   if (request.tokenCount === first) {

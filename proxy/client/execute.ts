@@ -189,7 +189,7 @@ function executeLocal(session: Session, request: Request, bytes: Buffer): void {
 /** Clients take these as a sign of life: they must not hide that the cache has no live shard. */
 function answerAlive(session: Session, request: Request): void {
   const { tenant, isBinary } = session;
-  if (tenant !== null && !tenant.route.hasLiveShard) {
+  if (tenant !== null && !tenant.route.hasLiveShard(session.queue.dialect)) {
     return answerProblem(session, request, "noShard", Result.failed);
   }
   const isVersion = request.command === Command.version;

@@ -5,6 +5,7 @@
 import { Continuum } from "../../core/cluster/continuum.ts";
 import { Histogram } from "./counters.ts";
 import { Link, type LinkOptions } from "./link.ts";
+import type { Dialect } from "./replies.ts";
 
 export interface ShardTarget {
   node: string;
@@ -26,15 +27,7 @@ export class ShardLinks {
     this.text = new Link(target.address, "text", linkOptions);
     this.binary = new Link(target.address, "binary", linkOptions);
   }
-
-  /** Not known to be dead: an untried link counts as live. */
-  get isLive(): boolean {
-    const { text, binary } = this;
-    return isUsable(text) && isUsable(binary);
-  }
 }
-
-const isUsable = (link: Link): boolean => link.state !== "waiting" && link.state !== "closed";
 
 export class Route {
   readonly #options: Omit<LinkOptions, "latency">;
@@ -67,8 +60,9 @@ export class Route {
     return this.#continuum.ownerOfKey(bytes, from, to);
   }
 
-  get hasLiveShard(): boolean {
-    return this.shards.some((shard) => shard.isLive);
+  /** Whether any shard may answer in this dialect. */
+  hasLiveShard(dialect: Dialect): boolean {
+    return this.shards.some((shard) => shard[dialect].isLive);
   }
 
   retire(): void {
