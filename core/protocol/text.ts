@@ -93,9 +93,11 @@ export function frameText(request: Request, bytes: Uint8Array, from: number, to:
   request.quietSize = 0;
   let at = from + request.scannedSize;
   while (at < to && bytes[at] !== LF) at++;
-  const isLong = isTooLong(bytes, from, at);
+  if (isTooLong(bytes, from, at)) {
+    request.scannedSize = 0;
+    return request.refuse(Command.invalid, "lineTooLong", to - from);
+  }
   if (at === to) {
-    if (isLong) return refuseLongLine(request, to - from);
     request.scannedSize = to - from;
     request.sizeNeeded = request.scannedSize + 1;
     return Verdict.incomplete;
@@ -113,17 +115,11 @@ export function frameText(request: Request, bytes: Uint8Array, from: number, to:
       ? undefined
       : findVerb(bytes, request.tokenAt[0]!, request.tokenEnd[0]!);
   if (verb === undefined) return request.refuse(Command.invalid, "error", request.size);
-  if (isLong) return refuseLongLine(request, to - from);
   request.command = verb.command;
   const verdict = verb.frame(request, bytes, from, to);
   // memcached ends a line at a NUL and would see another command than we do.
   const isLineFine = verdict !== Verdict.refused || request.problem === "badChunk";
   return isLineFine && request.hasNul ? badFormat(request) : verdict;
-}
-
-function refuseLongLine(request: Request, size: number): Verdict {
-  request.scannedSize = 0;
-  return request.refuse(Command.invalid, "lineTooLong", size);
 }
 
 /** Only a retrieval may be long: thousands of keys. Anything else of that size is garbage. */
