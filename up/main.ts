@@ -192,6 +192,7 @@ class Supervisor implements InstanceView {
         workers: options.workers,
       }),
     );
+    await this.#forgetRemovedNodes();
     for (const child of this.#children) child.start();
     await this.#watchShards();
   }
@@ -294,6 +295,15 @@ class Supervisor implements InstanceView {
       writeStatus(directory.runDir, status);
     } catch (error) {
       this.#log.error({ err: error }, "status file cannot be written");
+    }
+  }
+
+  /** Shards of nodes that are no longer asked for would keep their keys and never answer. */
+  async #forgetRemovedNodes(): Promise<void> {
+    const living = (await this.#state.list("node")).entries.map(({ id }) => id);
+    const kept = new Set([...this.#nodeNames, ...living]);
+    for (const { kind, id, value } of (await this.#state.list("shard")).entries) {
+      if (!kept.has(value.node)) await this.#state.commit([{ kind, id, value: null }]);
     }
   }
 

@@ -390,6 +390,7 @@ export class Connection {
   socketClosed(reason: string): void {
     if (!this.isOpen) return;
     this.isOpen = false;
+    this.loop.turn();
     const { arena } = this.loop;
     if (this.#slabAt >= 0) arena.give(this.#slabAt);
     for (const slabAt of this.#queueSlabs) arena.give(slabAt);

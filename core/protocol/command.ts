@@ -4,7 +4,7 @@
  */
 
 /** What a command does to the cache; the same words as the rights of a credential. */
-export type Access = "none" | "read" | "write" | "flush";
+export type Access = "read" | "write" | "flush";
 
 /** Where a command goes. */
 export type Target =
@@ -19,7 +19,7 @@ export type ReplyShape = "line" | "values" | "stats" | "meta";
 /** `mutates`: it may change an item, so an unknown outcome is an error and never a miss. */
 export type CommandRow = {
   name: string;
-  access: Access;
+  access: readonly Access[];
   target: Target;
   shape: ReplyShape;
   mutates: boolean;
@@ -27,21 +27,27 @@ export type CommandRow = {
 
 const read = (name: string, target: Target, shape: ReplyShape): CommandRow => ({
   name,
-  access: "read",
+  access: ["read"],
   target,
   shape,
   mutates: false,
 });
 const write = (name: string, target: Target = "key", shape: ReplyShape = "line"): CommandRow => ({
   name,
-  access: "write",
+  access: ["write"],
   target,
   shape,
   mutates: true,
 });
+/** It answers the value and gives it a new time to live. */
+const touch = (name: string, target: Target, shape: ReplyShape): CommandRow => ({
+  ...read(name, target, shape),
+  access: ["write", "read"],
+  mutates: true,
+});
 const local = (name: string): CommandRow => ({
   name,
-  access: "none",
+  access: [],
   target: "local",
   shape: "line",
   mutates: false,
@@ -51,8 +57,8 @@ const local = (name: string): CommandRow => ({
 export const COMMANDS: readonly CommandRow[] = [
   read("get", "keys", "values"),
   read("gets", "keys", "values"),
-  write("gat", "keys", "values"),
-  write("gats", "keys", "values"),
+  touch("gat", "keys", "values"),
+  touch("gats", "keys", "values"),
   write("set"),
   write("add"),
   write("replace"),
@@ -65,13 +71,13 @@ export const COMMANDS: readonly CommandRow[] = [
   write("touch"),
   read("mg", "key", "meta"),
   // mg with a flag that writes: N makes the item, T gives it a new time to live.
-  write("mg_touch", "key", "meta"),
+  touch("mg_touch", "key", "meta"),
   write("ms", "key", "meta"),
   write("md", "key", "meta"),
   write("ma", "key", "meta"),
   read("me", "key", "meta"),
-  { name: "flush_all", access: "flush", target: "all", shape: "line", mutates: true },
-  { name: "stats", access: "none", target: "all", shape: "stats", mutates: false },
+  { name: "flush_all", access: ["flush"], target: "all", shape: "line", mutates: true },
+  { name: "stats", access: [], target: "all", shape: "stats", mutates: false },
   local("mn"),
   local("version"),
   local("verbosity"),

@@ -23,6 +23,7 @@ import { type Request, TOKEN_COUNT_MAX, Verdict } from "./request.ts";
 const LF = 0x0a;
 const CR = 0x0d;
 const SPACE = 0x20;
+const LETTER_UPPER_A = 0x41;
 const LETTER_A = 0x61;
 const LETTER_E = 0x65;
 const LETTER_G = 0x67;
@@ -450,8 +451,8 @@ function textResult(
       return Result.clientError;
     case S: // STORED, SERVER_ERROR
       return second === E ? Result.serverError : Result.ok;
-    case V: // VA
-      return Result.hit;
+    case V: // VA, VERSION
+      return second === LETTER_UPPER_A ? Result.hit : Result.ok;
     default: // DELETED, TOUCHED, OK, HD, a number
       return Result.ok;
   }

@@ -46,7 +46,7 @@ export function execute(session: Session, request: Request, bytes: Buffer, at: n
       if (request.command === Command.flush_all) return flushAll(session, request, bytes);
       return stats(session, request, bytes);
     case "local":
-      executeLocal(session, request, bytes);
+      executeLocal(session, request, bytes, at);
       return request.size;
   }
 }
@@ -164,7 +164,7 @@ function binaryDelete(key: Buffer): Buffer {
 
 // ---- local replies ------------------------------------------------------------------------
 
-function executeLocal(session: Session, request: Request, bytes: Buffer): void {
+function executeLocal(session: Session, request: Request, bytes: Buffer, at: number): void {
   switch (request.command) {
     case Command.login:
       return loginBinary(session, request, bytes);
@@ -175,7 +175,7 @@ function executeLocal(session: Session, request: Request, bytes: Buffer): void {
       return session.drain("quit");
     case Command.version:
     case Command.noop:
-      return answerAlive(session, request);
+      return answerAlive(session, request, bytes, at);
     case Command.mn:
       return answerText(session, request, META_NOOP);
     case Command.verbosity:
@@ -186,13 +186,20 @@ function executeLocal(session: Session, request: Request, bytes: Buffer): void {
   }
 }
 
-/** Clients take these as a sign of life: they must not hide that the cache has no live shard. */
-function answerAlive(session: Session, request: Request): void {
-  const { tenant, isBinary } = session;
-  if (tenant !== null && !tenant.route.hasLiveShard(session.queue.dialect)) {
-    return answerProblem(session, request, "noShard", Result.failed);
+/**
+ * Clients take these as a sign of life: they must not hide that the cache has no live shard. While
+ * no connection to a shard is ready, one that can be tried gets the command itself.
+ */
+function answerAlive(session: Session, request: Request, bytes: Buffer, at: number): void {
+  const { tenant, isBinary, queue } = session;
+  const links = tenant?.route.shards.map((shard) => shard[queue.dialect]) ?? [];
+  if (tenant === null || links.some((link) => link.state === "ready")) {
+    if (!isBinary) return answerText(session, request, TEXT_VERSION);
+    const isVersion = request.command === Command.version;
+    return answerBinary(session, request, isVersion ? BINARY_VERSION : undefined);
   }
-  const isVersion = request.command === Command.version;
-  if (!isBinary) return answerText(session, request, TEXT_VERSION);
-  return answerBinary(session, request, isVersion ? BINARY_VERSION : undefined);
+  const link = links.find((one) => one.refusal() === undefined);
+  if (link === undefined) return answerProblem(session, request, "noShard", Result.failed);
+  link.expect(openSlot(session, request));
+  link.appendCommand(bytes, at, request.size);
 }

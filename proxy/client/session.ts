@@ -43,6 +43,8 @@ const NEXT_STATES: Record<SessionState, readonly SessionState[]> = {
 const STEP_SLOT_COUNT = GATHER_KEY_COUNT_MAX + 2;
 
 const EMPTY = Buffer.alloc(0);
+/** How long a session that has to end waits for a client that does not read its replies. */
+const DRAIN_WAIT_MS = 2000;
 
 /** All sessions are framed one command at a time, so one object serves all of them. */
 const request = new Request();
@@ -160,7 +162,7 @@ export class Session implements Receiver, QueueOwner, LinkWaiter, Member {
       return isOpen;
     }
     if (mayRun(this.rights, command)) return true;
-    answerProblem(this, request, refusalOf(command), Result.refused);
+    answerProblem(this, request, refusalOf(this.rights, command), Result.refused);
     return false;
   }
 
@@ -282,12 +284,21 @@ export class Session implements Receiver, QueueOwner, LinkWaiter, Member {
   drain(reason: CloseReason): void {
     if (this.#state === "draining" || this.#state === "closed") return;
     if (this.connection.paused && this.connection.keptSize > 0) {
-      this.#drainReason = reason; // Commands that were read wait for room: they come first.
+      // Commands that were read wait for room: they come first, if the client reads at all.
+      if (this.#drainReason === null) setTimeout(() => this.#stopWaiting(), DRAIN_WAIT_MS).unref();
+      this.#drainReason = reason;
       return;
     }
     this.#closeReason = reason;
     this.#transition("draining");
     this.queue.whenEmpty(() => this.connection.end());
+  }
+
+  #stopWaiting(): void {
+    if (this.#state === "draining" || this.#state === "closed") return;
+    this.#closeReason = this.#drainReason ?? "drained";
+    this.#transition("draining");
+    this.connection.end();
   }
 
   ended(): void {

@@ -37,7 +37,7 @@ export function settleFailed(
 ): void {
   const command = slots.command[slot]!;
   const row = COMMANDS[command]!;
-  const isMiss = !row.mutates;
+  const isMiss = !row.mutates && row.access.includes("read");
   const isSilentMiss = slots.quiet[slot] !== Quiet.no;
   let answer: Buffer;
   if (queue.dialect === "text") {

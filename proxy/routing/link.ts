@@ -136,12 +136,6 @@ export class Link implements Receiver {
     return this.#state;
   }
 
-  /** Not known to be dead: a link that was never tried, or may be tried again, counts as live. */
-  get isLive(): boolean {
-    if (this.#state === "waiting") return this.#options.loop.nowMs >= this.#retryAtMs;
-    return this.#state !== "closed";
-  }
-
   get depth(): number {
     return this.#tail - this.#head;
   }

@@ -5,7 +5,6 @@
 import { Continuum } from "../../core/cluster/continuum.ts";
 import { Histogram } from "./counters.ts";
 import { Link, type LinkOptions } from "./link.ts";
-import type { Dialect } from "./replies.ts";
 
 export interface ShardTarget {
   node: string;
@@ -58,11 +57,6 @@ export class Route {
   /** Index into `shards` of the owner of the key in `bytes[from, to)`; -1 without shards. */
   ownerOfKey(bytes: Uint8Array, from: number, to: number): number {
     return this.#continuum.ownerOfKey(bytes, from, to);
-  }
-
-  /** Whether any shard may answer in this dialect. */
-  hasLiveShard(dialect: Dialect): boolean {
-    return this.shards.some((shard) => shard[dialect].isLive);
   }
 
   retire(): void {

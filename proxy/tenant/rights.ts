@@ -14,27 +14,21 @@ export function rightsMask(rights: readonly Right[]): number {
   return rights.reduce((mask, right) => mask | BIT_OF[right], 0);
 }
 
-const NEEDED: Record<Access, number> = {
-  none: 0,
-  read: BIT_OF.read,
-  write: BIT_OF.write,
-  flush: BIT_OF.flush,
-};
 const REFUSAL: Record<Access, Problem> = {
-  none: "none",
-  read: "noRead",
   write: "readOnly",
+  read: "noRead",
   flush: "noFlush",
 };
 
 /** Bits a command needs, by its number. */
-const neededBits: Uint8Array = Uint8Array.from(COMMANDS, (command) => NEEDED[command.access]);
+const neededBits: Uint8Array = Uint8Array.from(COMMANDS, ({ access }) => rightsMask(access));
 
 export function mayRun(rights: number, command: number): boolean {
   return (neededBits[command]! & ~rights) === 0;
 }
 
-/** What to answer when `mayRun` says no. */
-export function refusalOf(command: number): Problem {
-  return REFUSAL[COMMANDS[command]!.access];
+/** What to answer when `mayRun` says no: the first right that is missing. */
+export function refusalOf(rights: number, command: number): Problem {
+  const missing = COMMANDS[command]!.access.find((access) => (BIT_OF[access] & rights) === 0);
+  return missing === undefined ? "none" : REFUSAL[missing];
 }

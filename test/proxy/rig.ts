@@ -22,7 +22,7 @@ export class CheckedSlots extends Slots {
   }
 }
 
-export type Transition = { from: LinkState; to: LinkState; reason: string };
+export type Transition = { from: LinkState; to: LinkState; reason: string; atMs: number };
 
 export class Rig {
   readonly loop: Loop;
@@ -52,7 +52,8 @@ export class Rig {
       sweep: this.#sweep,
       latency: new Histogram(),
       events: {
-        transition: (_link, from, to, reason) => this.transitions.push({ from, to, reason }),
+        transition: (_link, from, to, reason) =>
+          this.transitions.push({ from, to, reason, atMs: this.loop.nowMs }),
       },
     });
     this.#links.push(link);

@@ -1,7 +1,7 @@
 /**
  * A shard at its socket: bytes in, bytes out. The replies are those that memcached 1.6.18 gave to
- * the same bytes; every case is also sent one byte at a time. After each the shard must have been
- * asked for nothing more and have said nothing more.
+ * the same bytes, save that packets and data blocks which it would take for commands are skipped.
+ * Every case is also sent one byte at a time, and the shard may say nothing beyond the reply.
  */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Counter } from "../../../backend/embedded/counters.ts";

@@ -1,0 +1,161 @@
+/**
+ * A whole worker of a proxy in this process, with shards of the test's choosing and a cluster state
+ * that is changed by hand. What it holds can be looked at: slots, slabs, bytes.
+ */
+import { digestOf } from "../../core/cluster/credentials.ts";
+import type { Credential, Right, Shard } from "../../core/cluster/records.ts";
+import type { Entry, Seen } from "../../core/cluster/state.ts";
+import { MirroredState } from "../../proxy/mirror.ts";
+import { proxyOptions } from "../../proxy/options.ts";
+import type { LinkState } from "../../proxy/routing/link.ts";
+import { SlotState } from "../../proxy/routing/slots.ts";
+import { type LinkName, Worker } from "../../proxy/worker.ts";
+import { until } from "../core/io/pair.ts";
+import { connect, saslPlain, type Wire } from "../harness/wire.ts";
+
+export const PASSWORD = "a-password-of-the-test";
+const CACHE = "c1";
+
+export type WorkerSetup = {
+  /** Addresses of the shards, one node each. */
+  shards: readonly string[];
+  /** Rights by username; all of them share PASSWORD. */
+  logins?: Record<string, readonly Right[]>;
+  options?: Record<string, unknown>;
+};
+
+export class TestWorker {
+  readonly worker: Worker;
+  readonly state: MirroredState = new MirroredState();
+  readonly linkEvents: { link: LinkName; to: LinkState; reason: string }[] = [];
+  /** Where clients log in, and where they need not. */
+  login = "";
+  plain = "";
+  #revision = 1;
+  readonly #wires: Wire[] = [];
+
+  constructor({
+    shards,
+    logins = { all: ["read", "write", "flush", "api"] },
+    options,
+  }: WorkerSetup) {
+    const entries: Entry[] = [
+      this.#entry("cache", CACHE, this.#cache(true)),
+      ...shards.map((address, index) =>
+        this.#entry("shard", `${CACHE}/node-${index}`, shardOf(`node-${index}`, address)),
+      ),
+      ...Object.entries(logins).map(([username, rights]) =>
+        this.#entry("credential", username, credentialOf(rights)),
+      ),
+    ];
+    this.state.load(entries, this.#revision);
+    const parsed = proxyOptions.parse({
+      listen: ["127.0.0.1:0"],
+      plain: [{ address: "127.0.0.1:0", cache: "test" }],
+      ...options,
+    });
+    this.worker = new Worker(parsed, this.state, {
+      linkChanged: (link, _from, to, reason) => this.linkEvents.push({ link, to, reason }),
+      applied: () => {},
+    });
+    checkFrees(this.worker.services.slots);
+  }
+
+  async start(): Promise<this> {
+    const bound = await this.worker.start();
+    this.login = bound.listen[0] ?? "";
+    this.plain = bound.plain[0] ?? "";
+    return this;
+  }
+
+  /** A connection that is closed when the test ends. */
+  async open(address = this.plain): Promise<Wire> {
+    const wire = await connect(address);
+    this.#wires.push(wire);
+    return wire;
+  }
+
+  async openAs(username: string, dialect: "text" | "binary"): Promise<Wire> {
+    const wire = await this.open(this.login);
+    if (dialect === "text") {
+      const line = `set ${username} 0 0 ${PASSWORD.length}\r\n${PASSWORD}\r\n`;
+      await wire.ask(line, "STORED\r\n");
+    } else {
+      await wire.ask(saslPlain({ username, password: PASSWORD }), "Authenticated");
+    }
+    return wire;
+  }
+
+  /** The record changes, or goes. */
+  change(seen: Omit<Seen, "revision">): void {
+    this.#revision++;
+    this.state.changed([{ ...seen, revision: this.#revision } as Seen], this.#revision);
+  }
+
+  disableCache(): void {
+    this.change({ kind: "cache", id: CACHE, value: this.#cache(false) } as Omit<Seen, "revision">);
+  }
+
+  deleteLogin(username: string): void {
+    this.change({ kind: "credential", id: username, value: null } as Omit<Seen, "revision">);
+  }
+
+  moveShard(index: number, address: string): void {
+    const node = `node-${index}`;
+    const value = shardOf(node, address);
+    this.change({ kind: "shard", id: `${CACHE}/${node}`, value } as Omit<Seen, "revision">);
+  }
+
+  get sessionCount(): number {
+    const { anonymous, serving } = this.worker.services;
+    return anonymous.size + serving.size;
+  }
+
+  /** When all clients have gone nothing may be left of what they wanted. */
+  async untilNothingIsHeld(): Promise<void> {
+    const { slots, loop } = this.worker.services;
+    await until("all slots are free", () => slots.usedCount === 0);
+    await until("all slabs are back", () => loop.arena.usedCount <= 1);
+    await until("nothing is unsent or kept", () => loop.unsentSize === 0 && loop.keptSize === 0);
+  }
+
+  async stop(): Promise<void> {
+    for (const wire of this.#wires) wire.close();
+    await this.worker.drain();
+  }
+
+  #cache(enabled: boolean) {
+    return { name: "test", bytes: 64 << 20, pool: "managed", enabled, createdAtMs: 1 } as const;
+  }
+
+  #entry(kind: Entry["kind"], id: string, value: unknown): Entry {
+    return { kind, id, value, revision: this.#revision } as Entry;
+  }
+}
+
+const shardOf = (node: string, address: string): Shard => ({
+  cache: CACHE,
+  node,
+  address,
+  bytes: 32 << 20,
+  epoch: 1,
+  state: "ready",
+});
+
+const credentialOf = (rights: readonly Right[]): Credential => ({
+  cache: CACHE,
+  digest: digestOf(PASSWORD),
+  rights: [...rights],
+  primary: false,
+  label: "",
+  createdAtMs: 1,
+});
+
+/** A slot that is freed twice would be two commands at once. */
+function checkFrees(slots: Worker["services"]["slots"]): void {
+  const free = slots.free.bind(slots);
+  slots.free = (slot) => {
+    if (slots.state[slot] === SlotState.free) throw new Error(`slot ${slot} is freed twice`);
+    free(slot);
+  };
+}
