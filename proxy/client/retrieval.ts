@@ -45,7 +45,7 @@ export function retrieve(session: Session, request: Request, bytes: Buffer, at: 
     queue.answer(request.command, Result.ok, END, 0, END.length);
     return request.size;
   }
-  const isShort = request.tokenCount < TOKEN_COUNT_MAX;
+  const isShort = request.tokenCount < TOKEN_COUNT_MAX && request.size <= LINE_SIZE_MAX;
   if (isShort && request.keyAt + request.keySize === request.lineStop) {
     const owner = route.ownerOfKey(bytes, request.keyAt, request.lineStop);
     return retrieveWhole(session, request, bytes, at, owner, 1);
