@@ -3,6 +3,7 @@
  * these in its main thread, and more in threads of their own when `workers` asks for it.
  */
 import { Loop } from "../core/io/loop.ts";
+import { collectGarbage } from "../core/runtime/memory.ts";
 import { random } from "../core/runtime/random.ts";
 import { type Listener, listen } from "./client/listener.ts";
 import { type Services, SessionCounters } from "./client/services.ts";
@@ -18,6 +19,9 @@ import { Directory, type DirectoryOptions } from "./tenant/directory.ts";
 /** Unsent output and kept input of all sessions; above it the largest hoarder is closed. */
 const HELD_SIZE_MAX = 256 * 1024 * 1024;
 const UPKEEP_INTERVAL_MS = 100;
+/** So many sessions since the last time are a storm, and so long without a command is calm. */
+const STORM_SESSION_COUNT = 1000;
+const CALM_MS = 1000;
 const RETRY_DELAY_MS = 10;
 const DRAIN_INTERVAL_MS = 5;
 
@@ -36,6 +40,9 @@ export class Worker {
   readonly #listeners: Listener[] = [];
   #upkeep: NodeJS.Timeout | null = null;
   #waiting: Session[] = [];
+  #acceptedBefore = 0;
+  #acceptedWhenTidied = 0;
+  #calmSinceMs = 0;
 
   constructor(options: ProxyOptions, state: FollowedState, events: WorkerEvents) {
     this.#options = options;
@@ -122,6 +129,21 @@ export class Worker {
       session.drain("login_timeout");
     }
     if (loop.unsentSize + loop.keptSize > HELD_SIZE_MAX) this.#closeHoarder();
+    this.#tidyAfterStorm();
+  }
+
+  /** A storm of new sessions leaves tens of MB of garbage; the calm after it is the time to go. */
+  #tidyAfterStorm(): void {
+    const { counters, slots, loop } = this.services;
+    if (counters.accepted !== this.#acceptedBefore || slots.usedCount > 0) {
+      this.#acceptedBefore = counters.accepted;
+      this.#calmSinceMs = loop.nowMs;
+      return;
+    }
+    if (counters.accepted - this.#acceptedWhenTidied < STORM_SESSION_COUNT) return;
+    if (loop.nowMs - this.#calmSinceMs < CALM_MS) return;
+    this.#acceptedWhenTidied = counters.accepted;
+    collectGarbage();
   }
 
   /** Memory is bounded by what one client may not do to the others: the largest one goes. */

@@ -23,13 +23,11 @@ const STAMP = "warm-for";
 /**
  * Flags of V8, measured on Node 26: the optimizing compilers cost 8 MB in an idle process, and the
  * supervisor has no hot code. Roles keep them: without, they are slow for seconds after the start.
- * Their young generation is small: 10,000 logins would else leave 30 MB of it behind, and CPU per
- * request is the same.
  */
 const TUNED_FOR = "26";
 const FLAGS: Readonly<Record<"supervisor" | "role", readonly string[]>> = {
   supervisor: ["--no-opt", "--no-maglev"],
-  role: ["--max-semi-space-size=2"],
+  role: [],
 };
 /** Set for the process that starts over: whatever the cache is now, it does not try again. */
 const STARTED_OVER = "MEMWARD_STARTED_OVER";

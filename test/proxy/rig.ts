@@ -3,6 +3,7 @@
  * each is freed once, links to whatever address, and a client's end of a real socket.
  */
 import assert from "node:assert/strict";
+import { SLAB_SIZE } from "../../core/io/arena.ts";
 import { Loop } from "../../core/io/loop.ts";
 import { Command } from "../../core/protocol/command.ts";
 import type { Random } from "../../core/runtime/random.ts";
@@ -67,9 +68,14 @@ export class Rig {
     return new Client(this, pair, dialect);
   }
 
-  /** Slabs that somebody still holds; the stash keeps one of its own. */
-  get slabCountHeld(): number {
-    return this.loop.arena.usedCount;
+  /** True when no slab is held but the one that the stash fills, and no piece in that one. */
+  get isNothingHeld(): boolean {
+    if (this.loop.arena.usedCount > 1) return false;
+    // A slab without pieces is filled from its start again.
+    const at = this.stash.hold(Buffer.alloc(1), 0, 1);
+    if (at < 0) return false;
+    this.stash.release(at);
+    return (at - this.loop.arena.slabsAt) % SLAB_SIZE === 0;
   }
 
   close(): void {

@@ -2,9 +2,11 @@
  * A whole worker of a proxy in this process, with shards of the test's choosing and a cluster state
  * that is changed by hand. What it holds can be looked at: slots, slabs, bytes.
  */
+
 import { digestOf } from "../../core/cluster/credentials.ts";
 import type { Credential, Right, Shard } from "../../core/cluster/records.ts";
 import type { Entry, Seen } from "../../core/cluster/state.ts";
+import { SLAB_SIZE } from "../../core/io/arena.ts";
 import { MirroredState } from "../../proxy/mirror.ts";
 import { proxyOptions } from "../../proxy/options.ts";
 import type { LinkState } from "../../proxy/routing/link.ts";
@@ -113,9 +115,13 @@ export class TestWorker {
 
   /** When all clients have gone nothing may be left of what they wanted. */
   async untilNothingIsHeld(): Promise<void> {
-    const { slots, loop } = this.worker.services;
+    const { slots, loop, stash } = this.worker.services;
     await until("all slots are free", () => slots.usedCount === 0);
     await until("all slabs are back", () => loop.arena.usedCount <= 1);
+    // A slab without pieces is filled from its start again.
+    const at = stash.hold(Buffer.alloc(1), 0, 1);
+    stash.release(at);
+    if ((at - loop.arena.slabsAt) % SLAB_SIZE !== 0) throw new Error("the stash holds a piece");
     await until("nothing is unsent or kept", () => loop.unsentSize === 0 && loop.keptSize === 0);
   }
 

@@ -91,6 +91,7 @@ const storage: LineRow[] = [
   refused(`set ${K251} 0 0 1\r\na\r\n`, "set", "badFormat", { skips: true }),
   refused("set key 0 0 3\r\nabcde", "set", "badChunk"),
   refused("set key 0 0 3\r\nabc\n\n", "set", "badChunk"),
+  refused("set key 0 0 3\r\nabc\r\r", "set", "badChunk"),
   refused("set key 0 0 3 noreply\r\nabcde", "set", "badChunk", { quiet: true }),
 ];
 

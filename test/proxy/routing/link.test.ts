@@ -32,7 +32,7 @@ const heard = (client: Client, text: string): Promise<void> =>
 /** Nothing waits any more, and nothing is held. */
 function expectNothingLeft(link: Link): void {
   expect([rig.slots.usedCount, link.depth]).toEqual([0, 0]);
-  expect(rig.slabCountHeld).toBeLessThanOrEqual(1);
+  expect(rig.isNothingHeld).toBe(true);
 }
 
 /** A get and a set that nobody has answered, on a link that is ready. */
@@ -260,6 +260,29 @@ describe("a deadline", () => {
     const all = `${late}VALUE c 0 3\r\nnew\r\nEND\r\nDELETED\r\n`;
     await heard(client, all);
     expect(client.text).toBe(all);
+    expect(failures(link)).toEqual([]);
+    expectNothingLeft(link);
+  });
+
+  test("that passed is remembered with its command: only that tells where its reply ends", async () => {
+    const link = rig.newLink(shard.address, "text");
+    const client = await rig.newClient();
+    client.send(link, "mg", "mg a v\r\n");
+    client.send(link, "ma", "ma b v\r\n");
+    client.send(link, "stats", "stats\r\n");
+    client.send(link, "gets", "gets c\r\n");
+    const connection = await shard.nextValid();
+    await connection.takeText("mg a v\r\nma b v\r\nstats\r\ngets c\r\n");
+    link.sweep(rig.loop.nowMs + 251);
+    const failed = "EN\r\nSERVER_ERROR shard timed out\r\nEN\r\nEND\r\n";
+    await heard(client, failed);
+    client.send(link, "get", "get d\r\n");
+    const late =
+      "VA 5\r\nEND\r\n\r\nVA 1 t-1\r\n7\r\nSTAT a 1\r\nSTAT b 2\r\nEND\r\nVALUE c 0 2 99\r\nab\r\nEND\r\n";
+    await connection.trickle(late);
+    connection.write("VALUE d 0 1\r\nd\r\nEND\r\n");
+    await heard(client, `${failed}VALUE d 0 1\r\nd\r\nEND\r\n`);
+    expect(client.text).toBe(`${failed}VALUE d 0 1\r\nd\r\nEND\r\n`);
     expect(failures(link)).toEqual([]);
     expectNothingLeft(link);
   });
@@ -497,7 +520,7 @@ describe("a shard that stops reading", () => {
     connection.reset();
     await until("it is woken", () => one.woken > 0);
     expect(link.state).toBe("waiting");
-    await until("the slabs are back", () => rig.slabCountHeld <= 1);
+    await until("the slabs are back", () => rig.isNothingHeld);
     expect(rig.loop.unsentSize).toBe(0);
     expectNothingLeft(link);
   });
