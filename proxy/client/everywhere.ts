@@ -1,10 +1,17 @@
 /** Commands that go to every shard of the cache: `flush_all` and `stats`. */
-import { HEADER_SIZE, writeBinaryReply } from "../../core/protocol/binary.ts";
+import {
+  HEADER_SIZE,
+  Header,
+  MAGIC_REQUEST,
+  Opcode,
+  writeBinaryReply,
+} from "../../core/protocol/binary.ts";
 import { Result } from "../../core/protocol/command.ts";
 import { MEMCACHED_VERSION } from "../../core/protocol/limits.ts";
 import { Status } from "../../core/protocol/problem.ts";
 import type { Request } from "../../core/protocol/request.ts";
 import { Broadcast, firstError, type ShardAnswer } from "../routing/broadcast.ts";
+import type { Dialect } from "../routing/replies.ts";
 import { mergeStats, parseStats } from "../routing/stats.ts";
 import type { Tenant } from "../tenant/directory.ts";
 import { answerProblem } from "./answers.ts";
@@ -22,20 +29,31 @@ type Asked = { isBinary: boolean; opcode: number; opaque: number; quiet: boolean
 
 /** `flush_all [delay]`, or FLUSH with 0 or 4 bytes of delay: this cache only. */
 export function flushAll(session: Session, request: Request, bytes: Buffer): number {
-  let delay = "";
-  if (session.isBinary) {
-    if (request.extrasSize === 4) delay = ` ${bytes.readUInt32BE(request.extrasAt)}`;
-  } else if (request.tokenCount > (request.quiet ? 2 : 1)) {
-    delay = ` ${token(bytes, request, 1)}`;
-  }
+  const command = session.isBinary ? binaryFlush(request, bytes) : textFlush(request, bytes);
   const asked = remember(session, request);
-  broadcast(session, request, `flush_all${delay}\r\n`, (answers) => {
+  broadcast(session, request, session.queue.dialect, command, (answers) => {
     const error = firstError(answers);
     if (error !== null) return errorReply(asked, error);
     if (asked.quiet) return EMPTY;
     return asked.isBinary ? packet(asked) : OK_LINE;
   });
   return request.size;
+}
+
+function textFlush(request: Request, bytes: Buffer): Buffer {
+  const hasDelay = request.tokenCount > (request.quiet ? 2 : 1);
+  return Buffer.from(`flush_all${hasDelay ? ` ${token(bytes, request, 1)}` : ""}\r\n`);
+}
+
+/** The loud form of the client's own packet, with an opaque of ours. */
+function binaryFlush(request: Request, bytes: Buffer): Buffer {
+  const packet = Buffer.alloc(HEADER_SIZE + request.extrasSize);
+  packet[Header.magic] = MAGIC_REQUEST;
+  packet[Header.opcode] = Opcode.flush;
+  packet[Header.extrasSize] = request.extrasSize;
+  packet.writeUInt32BE(request.extrasSize, Header.bodySize);
+  bytes.copy(packet, HEADER_SIZE, request.extrasAt, request.extrasAt + request.extrasSize);
+  return packet;
 }
 
 /** `stats [argument]`: the shards' figures joined, in memcached's names. */
@@ -54,7 +72,7 @@ export function stats(session: Session, request: Request, bytes: Buffer): number
   const asked = remember(session, request);
   const tenant = session.tenant!;
   const line = argument === "" ? "stats\r\n" : `stats ${argument}\r\n`;
-  broadcast(session, request, line, (answers) => {
+  broadcast(session, request, "text", Buffer.from(line), (answers) => {
     const error = firstError(answers);
     if (error !== null) return errorReply(asked, error);
     if (argument === "reset") return asked.isBinary ? packet(asked) : RESET_LINE;
@@ -69,13 +87,14 @@ export function stats(session: Session, request: Request, bytes: Buffer): number
 function broadcast(
   session: Session,
   request: Request,
-  line: string,
+  dialect: Dialect,
+  command: Buffer,
   join: (answers: ShardAnswer[]) => Buffer,
 ): void {
   const { queue, services } = session;
   const slot = openSlot(session, request);
   const together = new Broadcast(queue, slot, join);
-  together.send(session.tenant!.route, services.slots, request.command, line, services.loop.nowMs);
+  together.send(session.tenant!.route, dialect, request.command, command, services.loop.nowMs);
 }
 
 const remember = (session: Session, request: Request): Asked => ({

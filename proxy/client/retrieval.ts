@@ -56,14 +56,17 @@ export function retrieve(session: Session, request: Request, bytes: Buffer, at: 
   if (isAll && owner >= 0 && ownsAll(owner)) {
     return retrieveWhole(session, request, bytes, at, owner, keyCount);
   }
-  const head = Buffer.from(bytes.subarray(request.tokenAt[0]!, headEnd(request)));
-  const consumed = sendKeys(session, { command: request.command, head }, bytes, keysEnd);
+  const retrieval: Retrieval = { command: request.command, head: headOf(request, bytes) };
+  const consumed = sendKeys(session, retrieval, bytes, keysEnd);
   return consumed === WAIT ? WAIT : consumed - at;
 }
 
-function headEnd(request: Request): number {
+/** Built anew: there may be kilobytes of blanks between its words. */
+function headOf(request: Request, bytes: Buffer): Buffer {
   const touches = request.command === Command.gat || request.command === Command.gats;
-  return request.tokenEnd[touches ? 1 : 0]!;
+  const words = [0, 1].slice(0, touches ? 2 : 1);
+  const texts = words.map((i) => bytes.toString("latin1", request.tokenAt[i], request.tokenEnd[i]));
+  return Buffer.from(texts.join(" "), "latin1");
 }
 
 function retrieveWhole(

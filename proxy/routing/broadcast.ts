@@ -1,13 +1,13 @@
 /**
- * A command that goes to every shard of a cache (`flush_all`, `stats`): asked in text on all of
- * them, joined by a function of its own when the last has answered. Rare, so written plainly.
+ * A command that goes to every shard of a cache (`flush_all`, `stats`): asked of all of them, joined
+ * by a function of its own when the last has answered. Rare, so written plainly.
  */
 import type { Connection } from "../../core/io/connection.ts";
-import { PROBLEMS, type Problem } from "../../core/protocol/problem.ts";
+import { HEADER_SIZE, Header } from "../../core/protocol/binary.ts";
+import { PROBLEMS, type Problem, Status } from "../../core/protocol/problem.ts";
 import type { Gather } from "./gather.ts";
-import type { ReplyQueue } from "./replies.ts";
+import type { Dialect, ReplyQueue } from "./replies.ts";
 import type { Route } from "./route.ts";
-import type { Slots } from "./slots.ts";
 
 /** What one shard said: its reply, or why there is none. */
 export type ShardAnswer = { ok: true; text: string } | { ok: false; problem: Problem };
@@ -18,7 +18,8 @@ export class Broadcast implements Gather {
   readonly #queue: ReplyQueue;
   readonly #join: (answers: ShardAnswer[]) => Buffer;
   readonly #answers: ShardAnswer[] = [];
-  #slot: number;
+  readonly #slot: number;
+  #dialect: Dialect = "text";
   #missingCount = 0;
   #abandoned = false;
 
@@ -29,27 +30,33 @@ export class Broadcast implements Gather {
     queue.slots.gather[slot] = this;
   }
 
-  /** Sends `line` to all shards; a shard that cannot be asked has failed at once. */
-  send(route: Route, slots: Slots, command: number, line: string, nowMs: number): void {
-    const bytes = Buffer.from(line);
+  /**
+   * Sends `bytes` to all shards, on the connections of `dialect`: those that keep a command in order
+   * with others of its session. A shard that cannot be asked has failed at once.
+   */
+  send(route: Route, dialect: Dialect, command: number, bytes: Buffer, nowMs: number): void {
+    const { slots } = this.#queue;
+    this.#dialect = dialect;
     // One more than there are shards, so that failing at once cannot end it before the last.
     this.#missingCount = route.shards.length + 1;
     for (const shard of route.shards) {
-      const problem = slots.hasRoom(1) ? shard.text.refusal() : "queueFull";
+      const problem = slots.hasRoom(1) ? shard[dialect].refusal() : "queueFull";
       if (problem !== undefined) {
         this.fail(NO_SLOT, problem);
         continue;
       }
       const slot = slots.open(null, command, nowMs);
       slots.gather[slot] = this;
-      shard.text.expect(slot);
-      shard.text.append(bytes, 0, bytes.length);
+      slots.opaque[slot] = 0;
+      shard[dialect].expect(slot);
+      shard[dialect].append(bytes, 0, bytes.length);
     }
     this.#done();
   }
 
   take(_slot: number, _valueCount: number, bytes: Buffer, from: number, size: number): void {
-    this.#answers.push({ ok: true, text: bytes.toString("latin1", from, from + size) });
+    const text = bytes.toString("latin1", from, from + size);
+    this.#answers.push(this.#dialect === "text" ? { ok: true, text } : binaryAnswer(text));
     this.#done();
   }
 
@@ -70,6 +77,13 @@ export class Broadcast implements Gather {
   abandon(): void {
     this.#abandoned = true;
   }
+}
+
+/** A binary reply in the words of the text dialect. */
+function binaryAnswer(packet: string): ShardAnswer {
+  const status = packet.charCodeAt(Header.status) * 256 + packet.charCodeAt(Header.status + 1);
+  const value = packet.slice(HEADER_SIZE);
+  return { ok: true, text: status === Status.ok ? "OK\r\n" : `SERVER_ERROR ${value}\r\n` };
 }
 
 /** The first thing that went wrong on any shard, as an error line without its end; else null. */

@@ -3,18 +3,18 @@
  * it. Every stream has a seed of its own that repeats it. What fails is made smaller before it is
  * shown, as far as it goes on failing.
  */
-import { printable } from "../harness/wire.ts";
+import { printable, saslPlain } from "../harness/wire.ts";
 import { binaryPieces } from "./binary.ts";
 import { Chance, seedOf } from "./chance.ts";
 import { ATTEMPT_COUNT, compare, type Finding, harm, type Sending } from "./differential.ts";
 import { Broken, checkReply, checkRequests, FRAMERS, type Framers } from "./framers.ts";
 import { replyBytes } from "./replies.ts";
 import type { Servers } from "./servers.ts";
-import { joined, mutated, newTag, type Stream, type StreamDialect } from "./stream.ts";
+import { joined, mutated, newTag, type Stream, type StreamDialect, TAG } from "./stream.ts";
 import { textPieces } from "./text.ts";
 
 /** What is done with a stream. */
-export const CHECKS = ["requests", "replies", "compare", "harm"] as const;
+export const CHECKS = ["requests", "replies", "compare", "harm", "strangers"] as const;
 export type Check = (typeof CHECKS)[number];
 
 export type Failure = { check: Check; seed: number; stream: Stream; finding: Finding };
@@ -57,6 +57,7 @@ export async function runOne(
           [2, "replies"],
           [3, "compare"],
           [3, "harm"],
+          [1, "strangers"],
         ],
   );
   const stream = makeStream(check, chance);
@@ -83,7 +84,8 @@ export function judgeOf(
     if (servers === undefined) throw new Error(`${check} needs servers`);
     if (check === "compare") return compare(stream, servers, sending);
     for (const proxy of servers.proxies) {
-      const finding = await harm(stream, proxy, sending);
+      const address = check === "harm" ? proxy.address : proxy.loginAddress;
+      const finding = await harm(stream, proxy, address, sending);
       if (finding !== null) return [proxy.name, ...finding];
     }
     return null;
@@ -118,10 +120,22 @@ function makeStream(check: Check, chance: Chance): Stream {
     };
   }
   const pieces = dialect === "text" ? textPieces(chance) : binaryPieces(chance);
-  const isDamaged = check === "harm" || (check === "requests" && !chance.oneIn(4));
+  if (check === "strangers") addLogins(pieces, dialect, chance);
+  const isDamaged = check !== "compare" && !(check === "requests" && chance.oneIn(4));
   if (isDamaged) damage(pieces, chance);
   const cuts = chance.cuts(joined(pieces).length, chance.pick([0, 3, 40]));
   return { dialect, pieces, cuts };
+}
+
+/** Wrong logins here and there, fewer than close the connection or more. */
+function addLogins(pieces: Stream["pieces"], dialect: StreamDialect, chance: Chance): void {
+  for (let count = chance.pick([1, 1, 5, 20]); count > 0; count--) {
+    const login = { username: TAG, password: chance.pick(["", "wrong", "x".repeat(2_000)]) };
+    const { username, password } = login;
+    const line = `set ${username} 0 0 ${password.length}\r\n${password}\r\n`;
+    const bytes = dialect === "text" ? Buffer.from(line) : saslPlain(login);
+    pieces.splice(chance.integer(0, Math.min(pieces.length, 20)), 0, { bytes });
+  }
 }
 
 /** A few of the pieces, so that good commands stand before and behind the bad ones. */

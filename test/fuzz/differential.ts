@@ -100,22 +100,28 @@ function firstDifference(expected: readonly string[], got: readonly string[]): F
 
 // ---- damaged streams ------------------------------------------------------------------------
 
-/** Sends `stream`, whatever it is, and looks whether anybody else notices. */
+/** Sends `stream` to `address`, whatever it is, and looks whether anybody else notices. */
 export async function harm(
   stream: Stream,
   proxy: FuzzedProxy,
+  address: string,
   { tag, attemptCount }: Sending,
 ): Promise<Finding | null> {
-  let finding = await harmOnce(stream, proxy, tag);
+  let finding = await harmOnce(stream, proxy, address, tag);
   for (let attempt = 1; finding !== null && attempt < attemptCount; attempt++) {
-    finding = await harmOnce(stream, proxy, newTag());
+    finding = await harmOnce(stream, proxy, address, newTag());
   }
   return finding;
 }
 
-async function harmOnce(stream: Stream, proxy: FuzzedProxy, tag: string): Promise<Finding | null> {
+async function harmOnce(
+  stream: Stream,
+  proxy: FuzzedProxy,
+  address: string,
+  tag: string,
+): Promise<Finding | null> {
   const before = await proxy.failures();
-  const wire = await connect(proxy.address);
+  const wire = await connect(address);
   await wire.send(withTag(joined(stream.pieces), tag), stream.cuts);
   wire.finish();
   const { ended } = await wire.readToClose(REPLY_DEADLINE_MS);

@@ -120,11 +120,9 @@ describe.skipIf(missing("memcached") !== undefined)("the canary for servers", ()
       await relay.stop();
       await memcached.stop();
     };
-    const proxy: FuzzedProxy = {
-      name: "a liar",
-      address: relay.address,
-      failures: async () => ({}),
-    };
+    const { address } = relay;
+    const failures = async () => ({});
+    const proxy: FuzzedProxy = { name: "a liar", address, loginAddress: address, failures };
     return { reference: running().reference, proxies: [proxy], stop };
   }
 

@@ -13,8 +13,9 @@ import { type Memcached, startMemcached, temporaryFolder } from "../harness/proc
 
 export type FuzzedProxy = {
   name: string;
-  /** Its listener without login. */
+  /** Its listener without login, and the one with. */
   address: string;
+  loginAddress: string;
   /** What went wrong between it and its shards so far, by reason; all zero while all is well. */
   failures(): Promise<Record<string, number>>;
 };
@@ -53,6 +54,7 @@ async function startOne(
   const proxy: FuzzedProxy = {
     name: `proxy with ${shardCount} ${shardCount === 1 ? "shard" : "shards"}`,
     address: role.addresses[1] ?? "",
+    loginAddress: role.addresses[0] ?? "",
     failures: () => failuresOf(role),
   };
   const stop = async (): Promise<void> => {
