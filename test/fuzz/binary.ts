@@ -89,6 +89,9 @@ const touching: Maker = (chance, opaque) =>
 const others: Maker = (chance, opaque) =>
   made({ opcode: chance.pick<Name>(["noop", "noop", "version"]), opaque });
 
+const flushing: Maker = (chance, opaque) =>
+  made({ opcode: chance.pick<Name>(["flush", "flushq"]), opaque });
+
 const UNKNOWN_OPCODES = [0x1f, 0x25, 0x30, 0x50, 0x7f, 0x80, 0xff];
 
 /** An answer as protocol_binary.h lays it out; the words are memcached's. */
@@ -149,6 +152,7 @@ const MAKERS: readonly (readonly [number, Maker])[] = [
   [40, counting],
   [40, touching],
   [20, others],
+  [4, flushing],
   [20, misshapen],
   [6, unknown],
   [0.2, tooLarge],
