@@ -9,31 +9,169 @@ export const RIGHTS = ["read", "write", "flush", "api"] as const;
 export type Right = (typeof RIGHTS)[number];
 
 export const NAME_PATTERN = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
+/** memcached's own default for the largest item; shards take no larger value. */
+const VALUE_SIZE_MAX = 1024 * 1024;
 const name = z.string().regex(NAME_PATTERN, "lower-case letters, digits and dashes, at most 63");
 
-/** An isolated keyspace (the tenant). `bytes` is the plan's size over all shards together. */
+const count = z.int().min(0);
+
+/**
+ * What a cache may use, over all proxies together. `null` is no limit. Sizes are bytes; a value
+ * counts without its key.
+ */
+export const limitsSchema = z.strictObject({
+  sessionsMax: z.int().min(1).nullable().default(null),
+  newSessionsPerSecondMax: z.int().min(1).nullable().default(null),
+  operationsPerSecondMax: z.int().min(1).nullable().default(null),
+  valueSizeMax: z.int().min(1).max(VALUE_SIZE_MAX).default(VALUE_SIZE_MAX),
+});
+export type Limits = z.infer<typeof limitsSchema>;
+
+/** How a cache behaves where there is a choice. */
+export const policiesSchema = z.strictObject({
+  /** What a read gets that no shard answered: a miss, or an error. */
+  unansweredRead: z.enum(["miss", "error"]).default("miss"),
+});
+
+/**
+ * An isolated keyspace (the tenant). `bytes` is its size over all shards together; `plan` names
+ * what size and limits came from. `epoch` grows with each wished flush: a shard whose own epoch is
+ * lower has to be emptied. `statsEpoch` does the same for its counters.
+ */
 export const cacheRecord = z.strictObject({
   name,
+  plan: z.string().max(63).default("custom"),
   bytes: z.int().min(1024 * 1024),
+  limits: limitsSchema.prefault({}),
+  policies: policiesSchema.prefault({}),
   pool: z.enum(["managed"]).default("managed"),
   enabled: z.boolean().default(true),
+  epoch: count.default(0),
+  statsEpoch: count.default(0),
   createdAtMs: z.int(),
 });
 
 /** SHA-256 over salt followed by the password; fit for passwords we generate (160 random bits). */
-export const digestRecord = z.strictObject({
+const sha256Digest = z.strictObject({
   algorithm: z.literal("sha256"),
   salt: z.base64(),
   hash: z.base64(),
 });
+/** For passwords that people chose: RFC 7914 with N = `cost`, r = `blockSize`, p = 1. */
+const scryptDigest = z.strictObject({
+  algorithm: z.literal("scrypt"),
+  salt: z.base64(),
+  hash: z.base64(),
+  cost: z.int().min(1024).max(65_536),
+  blockSize: z.int().min(1).max(32),
+});
+export const digestRecord = z.discriminatedUnion("algorithm", [sha256Digest, scryptDigest]);
 
-/** A login of one cache; its id in the state is the username. */
+export const KEY_PREFIX_SIZE_MAX = 200;
+export const NETWORK_COUNT_MAX = 64;
+/** Bytes that a text command line can carry inside a key. */
+const keyPrefix = z
+  .string()
+  .refine((text) => !hasControlOrBlank(text), "no blanks or control characters")
+  .refine(
+    (text) => Buffer.byteLength(text) <= KEY_PREFIX_SIZE_MAX,
+    `at most ${KEY_PREFIX_SIZE_MAX} bytes`,
+  );
+const network = z.union([z.cidrv4(), z.cidrv6()], "an IPv4 or IPv6 network, like 10.0.0.0/8");
+
+/**
+ * A login of one cache; its id in the state is the username. `keyPrefix` is put before every key,
+ * "" for none. Without `networks` it may be used from anywhere.
+ */
 export const credentialRecord = z.strictObject({
   cache: z.string(),
   digest: digestRecord,
   rights: z.array(z.enum(RIGHTS)),
+  keyPrefix: keyPrefix.default(""),
+  expiresAtMs: z.int().nullable().default(null),
+  networks: z.array(network).max(NETWORK_COUNT_MAX).default([]),
   primary: z.boolean().default(false),
   label: z.string().max(200).default(""),
+  createdAtMs: z.int(),
+});
+
+export const ADDRESS_USE_COUNT_MAX = 50;
+/**
+ * When a credential was last used through one proxy, and who is logged in with it there. Its id
+ * is `<username>/<proxy>`. Not leased: it outlives the proxy, whose sessions count only while a
+ * proxy record of that name with that `startedAtMs` exists.
+ */
+export const lastUseRecord = z.strictObject({
+  cache: z.string(),
+  lastUsedAtMs: z.int(),
+  startedAtMs: z.int(),
+  sessions: count,
+  /** Without ports; the busiest ones when there are more than fit. */
+  addresses: z
+    .array(z.strictObject({ address: z.string().max(64), sessions: count }))
+    .max(ADDRESS_USE_COUNT_MAX),
+});
+
+/** Counters of one cache in one proxy since that proxy started; id `<cache id>/<proxy>`, leased. */
+export const usageRecord = z.strictObject({
+  sessions: count,
+  sessionsTotal: count,
+  authCommands: count,
+  authErrors: count,
+  bytesRead: count,
+  bytesWritten: count,
+});
+
+/** Roles of operators; each may do what those before it may. */
+export const OPERATOR_ROLES = ["viewer", "operator", "owner"] as const;
+export type OperatorRole = (typeof OPERATOR_ROLES)[number];
+
+/** An operator's bearer token of the admin API; its id is the public half of the token. */
+export const tokenRecord = z.strictObject({
+  name: z.string().min(1).max(100),
+  role: z.enum(OPERATOR_ROLES),
+  digest: sha256Digest,
+  expiresAtMs: z.int().nullable().default(null),
+  createdAtMs: z.int(),
+});
+
+/**
+ * Who changed what: written in the commit of the change itself, never changed. Ids grow with time.
+ * `before` and `after` are what the API would show of the subject: nothing secret.
+ */
+export const auditRecord = z.strictObject({
+  atMs: z.int(),
+  /** `token:<name>`, `credential:<username>`, `broker:<name>` or `system:<part>`. */
+  actor: z.string().max(200),
+  /** Address that the request came from; "" for our own doing. */
+  from: z.string().max(64),
+  /** Like `credential.rotate`. */
+  action: z.string().max(64),
+  /** Id of the cache, "" if it concerns none. */
+  cache: z.string(),
+  /** What was changed: a cache's name, a username, a token's name. */
+  subject: z.string().max(200),
+  before: z.json(),
+  after: z.json(),
+});
+
+/** A cache that was ordered through the Open Service Broker API; id of the instance. */
+export const serviceInstanceRecord = z.strictObject({
+  cache: z.string(),
+  service: z.string(),
+  plan: z.string(),
+  parameters: z.json(),
+  context: z.json(),
+  createdAtMs: z.int(),
+});
+
+/** A credential that was bound through that API; id `<instance>/<binding>`. */
+export const serviceBindingRecord = z.strictObject({
+  instance: z.string(),
+  username: z.string(),
+  service: z.string(),
+  plan: z.string(),
+  parameters: z.json(),
   createdAtMs: z.int(),
 });
 
@@ -60,7 +198,10 @@ export const shardRecord = z.strictObject({
   state: z.enum(["starting", "ready", "fenced", "draining"]),
 });
 
-/** A running proxy. Leased; publishes the newest revision that it has applied. */
+/**
+ * A running proxy. Leased; publishes the newest revision that it has applied. `addresses` are
+ * where applications log in, `host:port`.
+ */
 export const proxyRecord = z.strictObject({
   pid: z.int(),
   addresses: z.array(z.string()),
@@ -75,12 +216,48 @@ export const RECORDS = {
   node: nodeRecord,
   shard: shardRecord,
   proxy: proxyRecord,
+  lastUse: lastUseRecord,
+  usage: usageRecord,
+  token: tokenRecord,
+  audit: auditRecord,
+  serviceInstance: serviceInstanceRecord,
+  serviceBinding: serviceBindingRecord,
 } as const;
 
 export type Kind = keyof typeof RECORDS;
-export type RecordOf<K extends Kind> = z.infer<(typeof RECORDS)[K]>;
+export type RecordOf<K extends Kind> = z.output<(typeof RECORDS)[K]>;
+/** As it may be written: what has a default may be left out. */
+export type RecordInput<K extends Kind> = z.input<(typeof RECORDS)[K]>;
 export type Cache = RecordOf<"cache">;
 export type Credential = RecordOf<"credential">;
 export type Node = RecordOf<"node">;
 export type Shard = RecordOf<"shard">;
 export type Proxy = RecordOf<"proxy">;
+export type LastUse = RecordOf<"lastUse">;
+export type Usage = RecordOf<"usage">;
+export type Token = RecordOf<"token">;
+export type Audit = RecordOf<"audit">;
+
+/**
+ * A stored record with the fields that its kind did not have when it was written. New fields of a
+ * record always come with a default; this is all the migration that states need.
+ */
+export function withDefaults<K extends Kind>(kind: K, value: RecordOf<K>): RecordOf<K> {
+  return { ...DEFAULTS[kind], ...value };
+}
+
+const DEFAULTS = Object.fromEntries(
+  Object.entries(RECORDS).map(([kind, { shape }]) => [kind, defaultsOf(shape)]),
+) as { [K in Kind]: Partial<RecordOf<K>> };
+
+function defaultsOf(shape: Record<string, z.ZodType>): Record<string, unknown> {
+  const found = Object.entries(shape).flatMap(([field, schema]) => {
+    const parsed = schema.safeParse(undefined);
+    return parsed.success && parsed.data !== undefined ? [[field, parsed.data] as const] : [];
+  });
+  return Object.fromEntries(found);
+}
+
+function hasControlOrBlank(text: string): boolean {
+  return [...text].some((letter) => letter <= " " || letter === "\u007f");
+}

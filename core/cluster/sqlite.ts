@@ -11,10 +11,19 @@ import assert from "node:assert/strict";
 import type { DatabaseSync, StatementSync } from "node:sqlite";
 import { type Clock, every, sleep, clock as systemClock, type Timer } from "../runtime/clock.ts";
 import { type CheckedChange, checkChanges } from "./changes.ts";
-import type { Kind } from "./records.ts";
+import { type Kind, withDefaults } from "./records.ts";
 import { isBusy, isSqliteError, openStateFile } from "./sqlite-file.ts";
 import { Leases } from "./sqlite-leases.ts";
-import type { Change, ClusterState, Commit, Entry, Lease, Seen, Watch } from "./state.ts";
+import type {
+  Change,
+  ClusterState,
+  Commit,
+  Entry,
+  Lease,
+  Seen,
+  Selection,
+  Watch,
+} from "./state.ts";
 
 /** A watcher that is further behind is reset. A few MB of file. */
 const HISTORY_REVISIONS_MAX = 10_000;
@@ -23,6 +32,8 @@ const REVISIONS_PER_TURN_MAX = 500;
 /** Tries of a locked file: 1, 2, 3 … 20, 20 ms apart, 5 s together. */
 const BUSY_TRIES_MAX = 260;
 const BUSY_DELAY_MS_MAX = 20;
+/** Ids are printable ASCII (changes.ts). */
+const AFTER_ALL_IDS = "\u007f";
 const LOCKED = "the cluster state stays locked by another program";
 /** Polls that fail in a row before the operator is told. */
 const FAILED_POLLS_MAX = 40;
@@ -90,10 +101,15 @@ class SqliteState implements ClusterState {
     return row && (asSeen(row as RecordRow) as Entry<K>);
   }
 
-  async list<K extends Kind>(kind: K): Promise<{ entries: Entry<K>[]; revision: number }> {
+  async list<K extends Kind>(
+    kind: K,
+    { prefix = "", before = AFTER_ALL_IDS, limit = -1, descending = false }: Selection = {},
+  ): Promise<{ entries: Entry<K>[]; revision: number }> {
+    const end = [before, prefix + AFTER_ALL_IDS].toSorted()[0] as string;
+    const statement = descending ? this.#sql.listDown : this.#sql.list;
     return this.#patiently(() =>
       this.#transaction("BEGIN", () => ({
-        entries: seenOf(this.#sql.list.all(kind)) as Entry<K>[],
+        entries: seenOf(statement.all(kind, prefix, end, limit)) as Entry<K>[],
         revision: this.#bounds().newest,
       })),
     );
@@ -319,7 +335,8 @@ interface News {
 
 /** Values were checked against their schema when they were committed; see changes.ts. */
 function asSeen({ kind, id, value, revision }: RecordRow): Seen {
-  return { kind, id, value: value === null ? null : JSON.parse(value), revision } as Seen;
+  const read = value === null ? null : withDefaults(kind, JSON.parse(value));
+  return { kind, id, value: read, revision } as Seen;
 }
 
 function seenOf(rows: unknown[]): Seen[] {
@@ -333,7 +350,10 @@ function prepare(database: DatabaseSync) {
     bounds: sql(`SELECT (SELECT min(revision) FROM history) AS oldest,
                         (SELECT max(revision) FROM history) AS newest`),
     get: sql("SELECT kind, id, value, revision FROM record WHERE kind = ? AND id = ?"),
-    list: sql("SELECT kind, id, value, revision FROM record WHERE kind = ? ORDER BY id"),
+    list: sql(`SELECT kind, id, value, revision FROM record
+               WHERE kind = ? AND id >= ? AND id < ? ORDER BY id LIMIT ?`),
+    listDown: sql(`SELECT kind, id, value, revision FROM record
+                   WHERE kind = ? AND id >= ? AND id < ? ORDER BY id DESC LIMIT ?`),
     all: sql("SELECT kind, id, value, revision FROM record ORDER BY kind, id"),
     ofLease: sql(`SELECT kind, id, value, revision FROM record WHERE lease = ?
                   ORDER BY kind, id`),

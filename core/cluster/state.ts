@@ -3,7 +3,7 @@
  * watched by all. SQLite (one machine) and etcd (a cluster) keep the same promises, written down
  * in the contract test. Desired state lives here; no role calls another to change something.
  */
-import type { Kind, RecordOf } from "./records.ts";
+import type { Kind, RecordInput, RecordOf } from "./records.ts";
 
 /** One record as stored. `revision` is the number of the change that wrote it last. */
 export type Entry<K extends Kind = Kind> = K extends Kind
@@ -16,7 +16,7 @@ export type Entry<K extends Kind = Kind> = K extends Kind
  */
 export type Change<K extends Kind = Kind> = K extends Kind
   ?
-      | { kind: K; id: string; value: RecordOf<K>; expected?: number; lease?: Lease }
+      | { kind: K; id: string; value: RecordInput<K>; expected?: number; lease?: Lease }
       | { kind: K; id: string; value: null; expected?: number }
   : never;
 
@@ -43,10 +43,24 @@ export interface Watch {
   close(): void;
 }
 
+/** Part of a kind. Ids are ordered by their bytes. */
+export interface Selection {
+  /** Ids that begin so. */
+  readonly prefix?: string;
+  /** Ids below this one: where the last page ended. */
+  readonly before?: string;
+  readonly limit?: number;
+  /** From the last id to the first. */
+  readonly descending?: boolean;
+}
+
 export interface ClusterState {
   get<K extends Kind>(kind: K, id: string): Promise<Entry<K> | undefined>;
-  /** All records of a kind, by id, and the revision at which the list was true. */
-  list<K extends Kind>(kind: K): Promise<{ entries: Entry<K>[]; revision: number }>;
+  /** Records of a kind, by id, and the revision at which the list was true. */
+  list<K extends Kind>(
+    kind: K,
+    selection?: Selection,
+  ): Promise<{ entries: Entry<K>[]; revision: number }>;
   /**
    * All or nothing: one new revision for all changes, or none. Values are validated. Deleting
    * what is not there is no change. At most CHANGES_MAX changes (see changes.ts) at once.

@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { startBackend } from "../../backend/main.ts";
 import { backendOptions, type NodeOptions, nodeOptions } from "../../backend/options.ts";
-import type { Cache, Shard } from "../../core/cluster/records.ts";
+import { type Cache, cacheRecord, type Shard } from "../../core/cluster/records.ts";
 import { openSqliteState } from "../../core/cluster/sqlite.ts";
 import type { Change, ClusterState, Lease } from "../../core/cluster/state.ts";
 import { createLog } from "../../core/runtime/log.ts";
@@ -71,13 +71,8 @@ async function change(...changes: Change[]): Promise<void> {
   expect(await state.commit(changes)).toMatchObject({ ok: true });
 }
 
-const cache = (bytes = 8 * MIB, name = "shop"): Cache => ({
-  name,
-  bytes,
-  pool: "managed",
-  enabled: true,
-  createdAtMs: 1,
-});
+const cache = (bytes = 8 * MIB, name = "shop"): Cache =>
+  cacheRecord.parse({ name, bytes, createdAtMs: 1 });
 const putCache = (id: string, value: Cache | null): Promise<void> =>
   change({ kind: "cache", id, value } as Change);
 

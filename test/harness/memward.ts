@@ -8,7 +8,13 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { digestOf } from "../../core/cluster/credentials.ts";
-import type { Cache, Credential, Kind, RecordOf } from "../../core/cluster/records.ts";
+import {
+  type Credential,
+  cacheRecord,
+  credentialRecord,
+  type Kind,
+  type RecordOf,
+} from "../../core/cluster/records.ts";
 import { openSqliteState } from "../../core/cluster/sqlite.ts";
 import type { ClusterState } from "../../core/cluster/state.ts";
 import { freePort } from "./ports.ts";
@@ -235,7 +241,7 @@ export async function addCache(
   },
 ): Promise<void> {
   const createdAtMs = Date.now();
-  const cache: Cache = { name, bytes, pool: "managed", enabled: true, createdAtMs };
+  const cache = cacheRecord.parse({ name, bytes, createdAtMs });
   const id = `c-${name}`;
   await memward.state(async (state) => {
     await put(state, "cache", id, cache);
@@ -259,14 +265,14 @@ export async function addCredential(
   await waitForLogin(memward, login);
 }
 
-const credential = (cache: string, password: string, rights: Credential["rights"]): Credential => ({
-  cache,
-  digest: digestOf(password),
-  rights,
-  primary: false,
-  label: "test",
-  createdAtMs: Date.now(),
-});
+const credential = (cache: string, password: string, rights: Credential["rights"]): Credential =>
+  credentialRecord.parse({
+    cache,
+    digest: digestOf(password),
+    rights,
+    label: "test",
+    createdAtMs: Date.now(),
+  });
 
 async function put<K extends Kind>(
   state: ClusterState,

@@ -4,7 +4,12 @@
  */
 
 import { digestOf } from "../../core/cluster/credentials.ts";
-import type { Credential, Right, Shard } from "../../core/cluster/records.ts";
+import {
+  type Credential,
+  credentialRecord,
+  type Right,
+  type Shard,
+} from "../../core/cluster/records.ts";
 import type { Entry, Seen } from "../../core/cluster/state.ts";
 import { SLAB_SIZE } from "../../core/io/arena.ts";
 import { MirroredState } from "../../proxy/mirror.ts";
@@ -148,14 +153,13 @@ const shardOf = (node: string, address: string): Shard => ({
   state: "ready",
 });
 
-const credentialOf = (rights: readonly Right[]): Credential => ({
-  cache: CACHE,
-  digest: digestOf(PASSWORD),
-  rights: [...rights],
-  primary: false,
-  label: "",
-  createdAtMs: 1,
-});
+const credentialOf = (rights: readonly Right[]): Credential =>
+  credentialRecord.parse({
+    cache: CACHE,
+    digest: digestOf(PASSWORD),
+    rights: [...rights],
+    createdAtMs: 1,
+  });
 
 /** A slot that is freed twice would be two commands at once. */
 function checkFrees(slots: Worker["services"]["slots"]): void {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { CHANGES_MAX, checkChanges } from "../../../core/cluster/changes.ts";
+import { cacheRecord } from "../../../core/cluster/records.ts";
 import type { Change } from "../../../core/cluster/state.ts";
 
 const value = { name: "a", bytes: 2 ** 20, createdAtMs: 0 } as never;
@@ -16,7 +17,7 @@ describe("changes", () => {
         {
           kind: "cache",
           id: "a",
-          value: { name: "a", bytes: 2 ** 20, createdAtMs: 0, pool: "managed", enabled: true },
+          value: cacheRecord.parse(value),
           expected: 3,
           leaseId: undefined,
         },

@@ -3,7 +3,7 @@
  * watcher that notes what it is told.
  */
 import { afterEach, beforeEach, expect } from "vitest";
-import type { Kind } from "../../../core/cluster/records.ts";
+import { cacheRecord, type Kind } from "../../../core/cluster/records.ts";
 import type { Change, ClusterState, Seen } from "../../../core/cluster/state.ts";
 import { clock, sleep } from "../../../core/runtime/clock.ts";
 import { Child, type ChildOptions } from "./children.ts";
@@ -116,5 +116,5 @@ export function usePlace(makePlace: () => Promise<Place>) {
 
 /** A cache as it is read back: with its defaults. */
 export function complete(over: Parameters<typeof cacheValue>[0] = {}) {
-  return cacheValue({ pool: "managed", enabled: true, ...over });
+  return cacheRecord.parse(cacheValue(over));
 }

@@ -1,9 +1,9 @@
 /** Of the contract: reading and committing, by one process and by several. */
 import { describe, expect, test } from "vitest";
 import { CHANGES_MAX } from "../../../core/cluster/changes.ts";
-import type { Change } from "../../../core/cluster/state.ts";
+import type { Change, Selection } from "../../../core/cluster/state.ts";
 import { Child } from "./children.ts";
-import { type Here, Watcher } from "./contract-place.ts";
+import { complete, type Here, Watcher } from "./contract-place.ts";
 import { cacheChange, cacheValue, counterChange } from "./samples.ts";
 
 export function recordsContract(here: Here): void {
@@ -22,10 +22,20 @@ export function recordsContract(here: Here): void {
         id: "a",
         value: {
           name: "sample",
+          plan: "custom",
           bytes: 2 ** 30,
           createdAtMs: 7,
+          limits: {
+            sessionsMax: null,
+            newSessionsPerSecondMax: null,
+            operationsPerSecondMax: null,
+            valueSizeMax: 2 ** 20,
+          },
+          policies: { unansweredRead: "miss" },
           pool: "managed",
           enabled: true,
+          epoch: 0,
+          statsEpoch: 0,
         },
         revision,
       };
@@ -36,7 +46,7 @@ export function recordsContract(here: Here): void {
     test("every kind of record comes back as it went in", async () => {
       const digest = { algorithm: "sha256", salt: "AAAA", hash: "AAAA" } as const;
       const records = [
-        cacheChange("tenant", { pool: "managed", enabled: false }),
+        { kind: "cache", id: "tenant", value: complete({ enabled: false, epoch: 4 }) },
         {
           kind: "credential",
           id: "user",
@@ -44,6 +54,9 @@ export function recordsContract(here: Here): void {
             cache: "tenant",
             digest,
             rights: ["read", "flush"],
+            keyPrefix: "ns:ü:",
+            expiresAtMs: 2 ** 42,
+            networks: ["10.0.0.0/8", "fd00::/8"],
             primary: true,
             label: "ünïcödé 💾 \u0000 'quoted' \"twice\"",
             createdAtMs: 1,
@@ -71,6 +84,48 @@ export function recordsContract(here: Here): void {
           id: "proxy-1",
           value: { pid: 1, addresses: [], ready: false, appliedRevision: 0, startedAtMs: 0 },
         },
+        {
+          kind: "lastUse",
+          id: "user/proxy-1",
+          value: {
+            cache: "tenant",
+            lastUsedAtMs: 3,
+            startedAtMs: 2,
+            sessions: 5,
+            addresses: [{ address: "::1", sessions: 5 }],
+          },
+        },
+        {
+          kind: "usage",
+          id: "tenant/proxy-1",
+          value: {
+            sessions: 1,
+            sessionsTotal: 2,
+            authCommands: 3,
+            authErrors: 4,
+            bytesRead: 2 ** 50,
+            bytesWritten: 0,
+          },
+        },
+        {
+          kind: "token",
+          id: "operator-1",
+          value: { name: "ci", role: "viewer", digest, expiresAtMs: null, createdAtMs: 0 },
+        },
+        {
+          kind: "audit",
+          id: "000000000000001-a",
+          value: {
+            atMs: 1,
+            actor: "token:ci",
+            from: "127.0.0.1",
+            action: "cache.create",
+            cache: "tenant",
+            subject: "shop",
+            before: null,
+            after: { name: "shop", limits: { sessionsMax: null }, tags: ["a", 1, true] },
+          },
+        },
       ] as const satisfies Change[];
       await put(...records);
       for (const { kind, id, value } of records) {
@@ -89,6 +144,20 @@ export function recordsContract(here: Here): void {
       expect(await ids()).toEqual(["10", "9", "B", "a", "a/b", "b"]);
       expect(await ids("node")).toEqual(["node-1"]);
       expect(await ids("proxy")).toEqual([]);
+    });
+
+    test("a part of a list: by prefix, below an id, at most so many, from the end", async () => {
+      for (const id of ["a", "a/1", "a/2", "a/3", "a0", "b/1"]) await put(cacheChange(id));
+      const ids = async (selection: Selection): Promise<string[]> =>
+        (await here.state.list("cache", selection)).entries.map(({ id }) => id);
+      expect(await ids({ prefix: "a/" })).toEqual(["a/1", "a/2", "a/3"]);
+      expect(await ids({ prefix: "a/", limit: 2 })).toEqual(["a/1", "a/2"]);
+      expect(await ids({ prefix: "a/", descending: true, limit: 2 })).toEqual(["a/3", "a/2"]);
+      expect(await ids({ before: "a/2", descending: true })).toEqual(["a/1", "a"]);
+      expect(await ids({ prefix: "a/", before: "a/2" })).toEqual(["a/1"]);
+      expect(await ids({ prefix: "a/", before: "z" })).toEqual(["a/1", "a/2", "a/3"]);
+      expect(await ids({ prefix: "c" })).toEqual([]);
+      expect(await ids({ limit: 1 })).toEqual(["a"]);
     });
 
     test("each commit is one revision, however many changes it has", async () => {
