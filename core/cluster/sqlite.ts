@@ -14,22 +14,23 @@ import { type CheckedChange, checkChanges } from "./changes.ts";
 import { type Kind, withDefaults } from "./records.ts";
 import { isBusy, isSqliteError, openStateFile } from "./sqlite-file.ts";
 import { Leases } from "./sqlite-leases.ts";
-import type {
-  Change,
-  ClusterState,
-  Commit,
-  Entry,
-  Lease,
-  Seen,
-  Selection,
-  Watch,
+import {
+  type Change,
+  type ClusterState,
+  type Commit,
+  type Entry,
+  type Lease,
+  type Seen,
+  type Selection,
+  StateUnavailable,
+  type Watch,
 } from "./state.ts";
 
 /** A watcher that is further behind is reset. A few MB of file. */
 const HISTORY_REVISIONS_MAX = 10_000;
 /** Told to one watcher in one turn of the event loop; the rest follows in the next turns. */
 const REVISIONS_PER_TURN_MAX = 500;
-/** Tries of a locked file: 1, 2, 3 … 20, 20 ms apart, 5 s together. */
+/** Tries of a locked file: 1, 2, 3 … 20, 20 ms apart, STATE_PATIENCE_MS together. */
 const BUSY_TRIES_MAX = 260;
 const BUSY_DELAY_MS_MAX = 20;
 /** Ids are printable ASCII (changes.ts). */
@@ -315,7 +316,7 @@ class SqliteState implements ClusterState {
         return work();
       } catch (error) {
         if (!isBusy(error)) throw error;
-        if (tries === BUSY_TRIES_MAX) throw new Error(LOCKED, { cause: error });
+        if (tries === BUSY_TRIES_MAX) throw new StateUnavailable(LOCKED, { cause: error });
       }
       await sleep(Math.min(tries, BUSY_DELAY_MS_MAX));
     }

@@ -31,6 +31,18 @@ export type Commit =
   | { ok: false; reason: "conflict"; kind: Kind; id: string; revision: number }
   | { ok: false; reason: "invalid"; kind: Kind; id: string; problems: string[] };
 
+/**
+ * The state cannot be reached now: etcd is away, or the SQLite file stays locked. Calls reject with
+ * it within STATE_PATIENCE_MS or a little more. Whether a commit that rejects so was written is not
+ * known: ask again, or make it conditional. The message is fit to be shown.
+ */
+export class StateUnavailable extends Error {
+  override readonly name = "StateUnavailable";
+}
+
+/** How long a call of the state may take before it rejects with StateUnavailable. */
+export const STATE_PATIENCE_MS = 5_000;
+
 /** A claim on being alive. `lost` resolves when it ended without `revoke`. */
 export interface Lease {
   readonly id: string;
@@ -54,6 +66,7 @@ export interface Selection {
   readonly descending?: boolean;
 }
 
+/** Every call that answers a promise rejects with StateUnavailable while the state is away. */
 export interface ClusterState {
   get<K extends Kind>(kind: K, id: string): Promise<Entry<K> | undefined>;
   /** Records of a kind, by id, and the revision at which the list was true. */
