@@ -3,20 +3,22 @@
  * 14 ns) instead of a view and a `set`. Pages are touched only as they fill: idle connections own
  * nothing here.
  *
- *     | headroom | read region     | slab | slab | slab | …            |
- *     0          READ_AT           SLABS_AT
+ *     | headroom | read region | scratch    | slab | slab | slab | …            |
+ *     0          READ_AT       SCRATCH_AT   SLABS_AT
  *
  * Fresh bytes of any connection land at READ_AT; a short remainder from its last read is put right
  * before them, so parsing is always contiguous. The region is valid for one callback only. Slabs
  * hold output on its way to the kernel; the free list is LIFO, so that a busy loop reuses warm
- * pages.
+ * pages. Scratch is for bytes that are put together and appended to an output within one call.
  */
 
 export const HEADROOM_SIZE = 64 * 1024;
 export const READ_SIZE = 256 * 1024;
 export const READ_AT = HEADROOM_SIZE;
+export const SCRATCH_AT = READ_AT + READ_SIZE;
+export const SCRATCH_SIZE = 8 * 1024;
 export const SLAB_SIZE = 32 * 1024;
-const SLABS_AT = HEADROOM_SIZE + READ_SIZE;
+const SLABS_AT = SCRATCH_AT + SCRATCH_SIZE;
 
 export class Arena {
   readonly bytes: Buffer;

@@ -100,6 +100,16 @@ export const PROBLEMS = {
     Status.notStored,
     "credential may not flush",
   ),
+  noFlushOfPrefix: row(
+    "CLIENT_ERROR credential has a key prefix and may not flush",
+    Status.notStored,
+    "credential has a key prefix and may not flush",
+  ),
+  prefixedKeyTooLong: row(
+    "CLIENT_ERROR key is too long with the key prefix of the credential",
+    Status.invalidArguments,
+    "Key is too long with the key prefix of the credential",
+  ),
   notFound: row("NOT_FOUND", Status.notFound, "Not found"),
   noShard: row("SERVER_ERROR no live shard", Status.temporaryFailure, "no live shard"),
   timedOut: row("SERVER_ERROR shard timed out", Status.temporaryFailure, "shard timed out"),

@@ -57,6 +57,8 @@ export class Session implements Receiver, QueueOwner, LinkWaiter, Member {
   tenant: Tenant | null = null;
   login: Login | null = null;
   rights = 0;
+  /** Put before every key, and taken off every key that is answered. */
+  keyPrefix: Buffer | null = null;
   isBinary = false;
   failedLoginCount = 0;
   /** SASL_AUTH came without its message: SASL_STEP has to bring it. */
@@ -245,6 +247,7 @@ export class Session implements Receiver, QueueOwner, LinkWaiter, Member {
     this.tenant = tenant;
     this.login = login;
     this.rights = login?.rights ?? ALL_RIGHTS;
+    this.keyPrefix = login?.keyPrefix ?? null;
     this.queue.counters = tenant.counters;
     tenant.counters.sessions++;
     tenant.counters.sessionsTotal++;

@@ -7,10 +7,12 @@ import type { Cache, Credential, Shard } from "../../core/cluster/records.ts";
 import type { ClusterState, Seen, Watch } from "../../core/cluster/state.ts";
 import { CacheCounters } from "../routing/counters.ts";
 import type { Route } from "../routing/route.ts";
-import { rightsMask } from "./rights.ts";
+import { credentialRights } from "./rights.ts";
 
 /** A session as the directory sees it. */
 export interface Member {
+  /** What it may do, as of its login or of the last change. */
+  rights: number;
   /** Its login is no longer good. */
   revoked(): void;
 }
@@ -37,13 +39,21 @@ export class Login {
   readonly tenant: Tenant;
   digest: Digest;
   rights: number;
+  /** Stands before every key of its sessions; null for none. */
+  readonly keyPrefix: Buffer | null;
   readonly members: Set<Member> = new Set();
 
   constructor(username: string, tenant: Tenant, credential: Credential) {
     this.username = username;
     this.tenant = tenant;
     this.digest = credential.digest;
-    this.rights = rightsMask(credential.rights);
+    this.rights = credentialRights(credential);
+    this.keyPrefix = credential.keyPrefix === "" ? null : Buffer.from(credential.keyPrefix);
+  }
+
+  /** Whether its sessions may stay: their keys must not change their place under them. */
+  isFor({ cache, keyPrefix }: Credential): boolean {
+    return this.tenant.id === cache && (this.keyPrefix?.toString() ?? "") === keyPrefix;
   }
 }
 
@@ -143,7 +153,7 @@ export class Directory {
 
   #applyCredential(username: string, credential: Credential | null): void {
     const login = this.#logins.get(username);
-    if (credential === null || login?.tenant.id !== credential.cache) {
+    if (credential === null || !login?.isFor(credential)) {
       this.#logins.delete(username);
       if (login !== undefined) revoke(login.members);
     }
@@ -154,7 +164,8 @@ export class Directory {
       return;
     }
     known.digest = credential.digest;
-    known.rights = rightsMask(credential.rights);
+    known.rights = credentialRights(credential);
+    for (const member of known.members) member.rights = known.rights;
   }
 
   #applyShard(id: string, shard: Shard | null): void {

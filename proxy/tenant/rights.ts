@@ -1,5 +1,5 @@
 /** Rights as bits, and which of them each command needs: the only place that says who may what. */
-import { RIGHTS, type Right } from "../../core/cluster/records.ts";
+import { type Credential, RIGHTS, type Right } from "../../core/cluster/records.ts";
 import { type Access, COMMANDS } from "../../core/protocol/command.ts";
 import type { Problem } from "../../core/protocol/problem.ts";
 
@@ -9,9 +9,17 @@ const BIT_OF = Object.fromEntries(RIGHTS.map((right, index) => [right, 1 << inde
 >;
 
 export const ALL_RIGHTS: number = rightsMask(RIGHTS);
+/** Set beside the rights of a credential with a key prefix, so that a refusal can say why. */
+const NAMESPACED = 1 << RIGHTS.length;
 
 export function rightsMask(rights: readonly Right[]): number {
   return rights.reduce((mask, right) => mask | BIT_OF[right], 0);
+}
+
+/** Whoever sees a part of the keys may not empty the whole cache, whatever its rights are. */
+export function credentialRights({ rights, keyPrefix }: Credential): number {
+  const mask = rightsMask(rights);
+  return keyPrefix === "" ? mask : (mask & ~BIT_OF.flush) | NAMESPACED;
 }
 
 const REFUSAL: Record<Access, Problem> = {
@@ -30,5 +38,6 @@ export function mayRun(rights: number, command: number): boolean {
 /** What to answer when `mayRun` says no: the first right that is missing. */
 export function refusalOf(rights: number, command: number): Problem {
   const missing = COMMANDS[command]!.access.find((access) => (BIT_OF[access] & rights) === 0);
+  if (missing === "flush" && (rights & NAMESPACED) !== 0) return "noFlushOfPrefix";
   return missing === undefined ? "none" : REFUSAL[missing];
 }
