@@ -28,7 +28,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   backend: ["core"],
   control: ["core"],
   up: ["core"],
-  "memward.ts": ["core", "proxy", "backend", "control", "up"],
+  cli: ["core/runtime"],
+  "memward.ts": ["core", "proxy", "backend", "control", "up", "cli"],
 };
 /** Tests and tools may import anything. */
 const FREE = ["test", "scripts", "vitest.config.ts"];

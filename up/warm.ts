@@ -18,7 +18,7 @@ import { join } from "node:path";
 import { sleep } from "../core/runtime/clock.ts";
 
 const WARM_MS_MAX = 20_000;
-const SOURCES = ["core", "proxy", "backend", "control", "up"];
+const SOURCES = ["cli", "core", "proxy", "backend", "control", "up"];
 const STAMP = "warm-for";
 /**
  * Flags of V8, measured on Node 26: the optimizing compilers cost 8 MB in an idle process, and the

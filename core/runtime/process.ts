@@ -9,7 +9,22 @@ import { collectStartGarbage } from "./memory.ts";
 import { type MetricFamily, readFamilies } from "./metrics.ts";
 import type { RunningRole } from "./role.ts";
 
-export const EXIT = { done: 0, failed: 1, refused: 2, notRunning: 3 } as const;
+/** Exit codes, for scripts; `memward help` says what they mean. */
+export const EXIT = {
+  done: 0,
+  failed: 1,
+  /** Bad input, a port that is taken, a directory in use. */
+  refused: 2,
+  /** No instance runs there, or it cannot be reached. */
+  notRunning: 3,
+  notFound: 4,
+  /** It exists already, or somebody else was faster. */
+  conflict: 5,
+  notAllowed: 6,
+  /** Done, but not in force everywhere in time. */
+  notApplied: 7,
+} as const;
+export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
 
 /** What is read within this time after the order to drain is answered; then the process ends. */
 export const DRAIN_MS_MAX = 10_000;
@@ -27,9 +42,15 @@ export interface RoleView {
   ready: boolean;
 }
 
-/** A start that cannot be: one sentence for the person who typed it, exit code 2. */
+/** What cannot be: sentences for the person who typed it, and an exit code. */
 export class Refusal extends Error {
   override name = "Refusal";
+  readonly exitCode: ExitCode;
+
+  constructor(message: string, exitCode: ExitCode = EXIT.refused) {
+    super(message);
+    this.exitCode = exitCode;
+  }
 }
 
 /** Orders from the supervisor to a role. */
@@ -148,10 +169,10 @@ export function logCrashes(log: Logger): void {
 }
 
 /** Says why a supervised role cannot start; alone it is said on standard error. */
-export async function refuse(message: string): Promise<void> {
+export async function refuse({ message, exitCode }: Refusal): Promise<void> {
   if (process.send === undefined) process.stderr.write(`memward: ${message}\n`);
   else await new Promise((resolve) => process.send?.({ type: "refused", message }, resolve));
-  process.exitCode = EXIT.refused;
+  process.exit(exitCode);
 }
 
 /** The sentence for an address that cannot be listened on. */
