@@ -1,15 +1,17 @@
 /**
  * The agent of a node: makes what runs here equal to what the cluster state wants. For each cache
  * that is placed on this node it opens a shard and publishes where it is; it resizes shards when a
- * plan or the set of nodes changes, empties those that were fenced, and closes those whose cache
- * is gone. It only ever looks at the state as a whole, so it converges from wherever it starts.
+ * plan or the set of nodes changes, empties those that were fenced or whose cache was flushed, and
+ * closes those whose cache is gone. (A disabled cache keeps its shards and what is in them.) It
+ * only ever looks at the state as a whole, so it converges from wherever it starts.
  *
  * A node stays part of the placement as long as any shard record names it: its keys must not move
  * because it is away for a moment. Records of shards therefore outlive their process.
  */
+import { isDeepStrictEqual } from "node:util";
 import { placeShards } from "../core/cluster/placement.ts";
 import type { Cache, Node, Shard as ShardRecord } from "../core/cluster/records.ts";
-import type { ClusterState, Lease, Seen, Watch } from "../core/cluster/state.ts";
+import type { ClusterState, Entry, Lease, Seen, Watch } from "../core/cluster/state.ts";
 import type { Loop } from "../core/io/loop.ts";
 import { clock, every, sleep, type Timer } from "../core/runtime/clock.ts";
 import type { Logger } from "../core/runtime/log.ts";
@@ -17,12 +19,15 @@ import { secureBytes } from "../core/runtime/random.ts";
 import { Output } from "./embedded/output.ts";
 import { ShardServer } from "./embedded/server.ts";
 import { Shard } from "./embedded/shard.ts";
+import { resetStats } from "./embedded/stats.ts";
 import type { NodeOptions } from "./options.ts";
 import { removeStaleSocket, type SocketDirectory } from "./sockets.ts";
 
 const LEASE_TTL_MS = 5000;
 const RETRY_DELAY_MS = 500;
 const TICK_INTERVAL_MS = 100;
+/** While memory is being brought in line with a new limit: a turn of a millisecond in each. */
+const BUSY_TICK_INTERVAL_MS = 10;
 /** Cas uniques of a shard that starts anew are above all it gave out before, see `casStart`. */
 const CAS_EPOCH_MS = 1_700_000_000_000;
 const CAS_PER_MS = 1024;
@@ -35,7 +40,13 @@ export interface OpenShard {
   readonly server: ShardServer;
   readonly address: string;
   epoch: number;
+  /** The epochs of its cache that it has caught up with. */
+  flushedEpoch: number;
+  statsEpoch: number;
 }
+
+/** A shard record and the revision that wrote it. */
+type Known = { value: ShardRecord; revision: number };
 
 export interface AgentParts {
   options: NodeOptions;
@@ -51,10 +62,11 @@ export class Agent {
   readonly #output: Output;
   readonly #caches = new Map<string, Cache>();
   readonly #nodes = new Map<string, Node>();
-  readonly #records = new Map<string, ShardRecord>();
+  readonly #records = new Map<string, Known>();
   readonly #startedAtMs = clock.unixMs();
   #watch: Watch | undefined;
   #ticking: Timer | undefined;
+  #isTickingBusily = false;
   #lease: Lease | undefined;
   /** The reconciliation under way; at most one. */
   #reconciling: Promise<void> | undefined;
@@ -108,7 +120,7 @@ export class Agent {
     ];
     for (const { id, value } of caches.entries) this.#caches.set(id, value);
     for (const { id, value } of nodes.entries) this.#nodes.set(id, value);
-    for (const { id, value } of records.entries) this.#records.set(id, value);
+    for (const entry of records.entries) this.#records.set(entry.id, entry);
     this.#watch = state.watch(caches.revision, {
       changed: (seen) => this.#changed(seen),
       reset: () => this.#forget(),
@@ -122,10 +134,11 @@ export class Agent {
   }
 
   #changed(seen: readonly Seen[]): void {
-    for (const { kind, id, value } of seen) {
+    for (const { kind, id, value, revision } of seen) {
       if (kind === "cache") put(this.#caches, id, value);
       else if (kind === "node") put(this.#nodes, id, value);
-      else if (kind === "shard") put(this.#records, id, value);
+      else if (kind === "shard")
+        put(this.#records, id, value === null ? null : { value, revision });
     }
     void this.#reconcile();
   }
@@ -134,7 +147,7 @@ export class Agent {
   #share(cache: Cache): number | undefined {
     const { name, weight } = this.#parts.options;
     const weights = new Map<string, number>();
-    for (const { node } of this.#records.values()) weights.set(node, 1);
+    for (const { value } of this.#records.values()) weights.set(value.node, 1);
     for (const [id, node] of this.#nodes) weights.set(id, node.weight);
     weights.set(name, weight);
     const nodes = [...weights].map(([id, weight]) => ({ name: id, weight }));
@@ -177,8 +190,8 @@ export class Agent {
       if (bytes === undefined || this.#isDraining) continue;
       const id = `${cacheId}/${this.#parts.options.name}`;
       const open = this.shards.get(id);
-      if (open === undefined) await this.#open(id, cacheId, bytes);
-      else await this.#adjust(open, bytes);
+      if (open === undefined) await this.#open(id, { cacheId, cache, bytes });
+      else await this.#adjust(open, { cache, bytes });
     }
   }
 
@@ -189,7 +202,10 @@ export class Agent {
     );
   }
 
-  async #open(id: string, cacheId: string, bytes: number): Promise<void> {
+  async #open(
+    id: string,
+    { cacheId, cache, bytes }: { cacheId: string; cache: Cache; bytes: number },
+  ): Promise<void> {
     const { log, loop } = this.#parts;
     const shard = new Shard(this.#output, {
       bytes,
@@ -202,7 +218,10 @@ export class Agent {
     const address = await this.#listen(server, id);
     const before = await this.#parts.state.get("shard", id);
     const epoch = (before?.value.epoch ?? 0) + 1;
-    const open = { id, cacheId, shard, server, address, epoch };
+    this.#remember(id, before);
+    // It begins empty, and counts from zero: what was wished until now is done.
+    const { epoch: flushedEpoch, statsEpoch } = cache;
+    const open = { id, cacheId, shard, server, address, epoch, flushedEpoch, statsEpoch };
     this.shards.set(id, open);
     log.info({ shard: id, address, bytes, epoch }, "shard opened");
     await this.#publish(open);
@@ -216,41 +235,60 @@ export class Agent {
     return server.listen({ path });
   }
 
-  /** Follows the plan, the placement, and whoever fenced the shard. */
-  async #adjust(open: OpenShard, bytes: number): Promise<void> {
+  /** Follows the plan, the placement, wished flushes, and whoever fenced the shard. */
+  async #adjust(open: OpenShard, { cache, bytes }: { cache: Cache; bytes: number }): Promise<void> {
     const { log } = this.#parts;
-    const record = this.#records.get(open.id);
     const { store } = open.shard;
+    const record = this.#records.get(open.id)?.value;
     if (store.items.limit !== bytes) {
       log.info({ shard: open.id, from: store.items.limit, to: bytes }, "shard resized");
       store.items.limit = bytes;
     }
-    if (record?.state === "fenced") {
+    const isFenced = record?.state === "fenced";
+    if (isFenced || cache.epoch > open.flushedEpoch) {
       store.flush(0);
-      open.epoch = Math.max(open.epoch, record.epoch) + 1;
-      log.warn({ shard: open.id, epoch: open.epoch }, "fenced shard emptied");
+      open.epoch = Math.max(open.epoch, record?.epoch ?? 0) + 1;
+      log.info({ shard: open.id, epoch: open.epoch, isFenced }, "shard emptied");
     }
-    const wanted = this.#recordOf(open);
-    const isPublished =
-      record !== undefined &&
-      record.address === wanted.address &&
-      record.bytes === wanted.bytes &&
-      record.epoch === wanted.epoch &&
-      (record.state === "ready" || record.state === "draining");
-    if (!isPublished) await this.#publish(open);
+    if (cache.statsEpoch > open.statsEpoch) resetStats(open.shard);
+    // Where they are lower than before, the state is an older one: the next wish counts again.
+    open.flushedEpoch = cache.epoch;
+    open.statsEpoch = cache.statsEpoch;
+    if (!isPublished(record, this.#recordOf(open))) await this.#publish(open);
   }
 
-  #recordOf({ cacheId, address, epoch, shard }: OpenShard): ShardRecord {
-    const bytes = shard.store.items.limit;
-    const node = this.#parts.options.name;
-    return { cache: cacheId, node, address, bytes, epoch, state: "ready" };
+  #recordOf({ cacheId, address, epoch, flushedEpoch, statsEpoch, shard }: OpenShard): ShardRecord {
+    return {
+      cache: cacheId,
+      node: this.#parts.options.name,
+      address,
+      bytes: shard.store.items.limit,
+      epoch,
+      flushedEpoch,
+      statsEpoch,
+      state: "ready",
+    };
   }
 
+  /** Unless somebody fenced it meanwhile: then that is looked at first. */
   async #publish(open: OpenShard): Promise<void> {
+    const { state } = this.#parts;
+    const { id } = open;
     const value = this.#recordOf(open);
-    const commit = await this.#parts.state.commit([{ kind: "shard", id: open.id, value }]);
-    if (!commit.ok) throw new Error(`shard ${open.id} not published: ${commit.reason}`);
-    this.#records.set(open.id, value);
+    const expected = this.#records.get(id)?.revision ?? 0;
+    const commit = await state.commit([{ kind: "shard", id, value, expected }]);
+    if (commit.ok) {
+      this.#records.set(id, { value, revision: commit.revision });
+    } else if (commit.reason === "conflict") {
+      this.#remember(id, await state.get("shard", id));
+      this.#isBehind = true;
+    } else {
+      throw new Error(`shard ${id} not published: ${commit.reason}`);
+    }
+  }
+
+  #remember(id: string, entry: Entry<"shard"> | undefined): void {
+    put(this.#records, id, entry ?? null);
   }
 
   async #remove(open: OpenShard): Promise<void> {
@@ -264,7 +302,8 @@ export class Agent {
 
   /** Records of ours whose cache was deleted while we were away. */
   async #removeOrphans(): Promise<void> {
-    for (const [id, { cache, node }] of [...this.#records]) {
+    for (const [id, { value }] of [...this.#records]) {
+      const { cache, node } = value;
       if (node !== this.#parts.options.name || !(await this.#isGone(cache))) continue;
       await this.#parts.state.commit([{ kind: "shard", id, value: null }]);
       this.#records.delete(id);
@@ -273,7 +312,16 @@ export class Agent {
 
   #tick(): void {
     const nowMs = clock.nowMs();
-    for (const { shard } of this.shards.values()) shard.tick(nowMs);
+    let isBusy = false;
+    for (const { shard } of this.shards.values()) isBusy = shard.tick(nowMs) || isBusy;
+    if (isBusy && !this.#isTickingBusily) void this.#tickBusily();
+  }
+
+  async #tickBusily(): Promise<void> {
+    this.#isTickingBusily = true;
+    await sleep(BUSY_TICK_INTERVAL_MS);
+    this.#isTickingBusily = false;
+    if (!this.#isDraining) this.#tick();
   }
 
   // ---- being here --------------------------------------------------------------------------------
@@ -333,10 +381,17 @@ function put<T>(into: Map<string, T>, id: string, value: T | null): void {
   else into.set(id, value);
 }
 
+/** Whether everybody can read what `wanted` says. */
+function isPublished(record: ShardRecord | undefined, wanted: ShardRecord): boolean {
+  if (record === undefined) return false;
+  const seen = record.state === "draining" ? { ...record, state: wanted.state } : record;
+  return isDeepStrictEqual(seen, wanted);
+}
+
 /** Gives the memory of a closed shard back to the machine, in turns. */
 async function release({ store }: Shard): Promise<void> {
   store.items.clear();
-  while (!store.items.trim()) await sleep(TICK_INTERVAL_MS);
+  while (!store.items.trim()) await sleep(BUSY_TICK_INTERVAL_MS);
 }
 
 function newSeed(): [number, number] {

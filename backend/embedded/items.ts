@@ -24,14 +24,20 @@ const MARKS_MASK = 0xf;
 const SURPLUS_MIN = 16_384;
 /** A sweep of all buckets takes at least so many turns: a small shard is not worth more work. */
 const SWEEP_TURNS_MIN = 64;
-/** Given back to the machine in one turn: 16 MB, which takes about a millisecond. */
-const TRIM_SEGMENTS = 16;
+/** Work that costs as much as one step, in units that are copied or looked at. */
+const UNITS_PER_STEP = 64;
+const stepsFor = (unitCount: number): number => Math.floor(unitCount / UNITS_PER_STEP);
+const SEGMENT_STEPS = stepsFor(SEGMENT_UNITS);
+/** Given back to the machine in one turn: 4 MB, which takes about a millisecond. */
+const TRIM_SEGMENTS = 4;
 /**
  * The rest stays free, so that a value finds a place in a row. Measured with sizes from 20 to 8,000
  * bytes until each was replaced many times: a value of 5 KB lies in 35 pieces if nothing is kept
  * free, in 3 with this, and is read five times as fast.
  */
 const FILL_MAX = 31 / 32;
+
+const segmentsFor = (capacity: number): number => Math.ceil((capacity + 1) / SEGMENT_UNITS);
 
 /** An item on its way to another place. */
 const wholeItem = Buffer.from(new ArrayBuffer(HEAD_SIZE + 256 + (1 << 20)));
@@ -93,10 +99,14 @@ export class Items {
 
   #plan(): void {
     this.#indexSize = this.#index.size;
-    const affordable = Math.max(0, Math.floor((this.#limit - this.#indexSize) / UNIT_COST));
     const kept = this.#keptSegments * SEGMENT_UNITS - 1;
-    this.#units.capacity = this.#keptSegments < 0 ? affordable : Math.min(affordable, kept);
+    this.#units.capacity =
+      this.#keptSegments < 0 ? this.#affordable : Math.min(this.#affordable, kept);
     this.#unitsMax = Math.floor(this.#units.capacity * FILL_MAX);
+  }
+
+  get #affordable(): number {
+    return Math.max(0, Math.floor((this.#limit - this.#indexSize) / UNIT_COST));
   }
 
   /** Whether an item of this size could be kept if all others went. */
@@ -299,15 +309,25 @@ export class Items {
 
   // ---- in steps ----------------------------------------------------------------------------
 
-  /** A bounded piece of the work that is not urgent: removes expired items, gives memory back. */
-  maintain(steps: number): void {
+  /**
+   * A bounded piece of the work that is not urgent: removes expired items, and brings the memory
+   * in line with the limit. True while there is more of the latter.
+   */
+  maintain(steps: number): boolean {
     this.#sweep(steps);
-    for (let left = steps; left > 0 && this.#units.usedCount > this.#unitsMax; left--) {
+    for (let left = steps; left > 0 && this.#isOverfull; left--) {
+      const before = this.#units.usedCount;
       this.#evictOldest();
+      left -= stepsFor(before - this.#units.usedCount);
     }
-    this.trim();
     if (this.#keptSegments >= 0) this.#shrink(steps);
     else if (this.#units.carvedCount > this.#units.capacity + SURPLUS_MIN) this.#startShrinking();
+    const isTrimmed = this.trim();
+    return this.#isOverfull || this.#keptSegments >= 0 || !isTrimmed;
+  }
+
+  get #isOverfull(): boolean {
+    return this.#units.usedCount > this.#unitsMax && this.#order.oldest !== 0;
   }
 
   /** Gives memory that is no longer used back; true when there is no more of it. */
@@ -335,7 +355,7 @@ export class Items {
 
   #startShrinking(): void {
     if (this.#units.usedCount > this.#unitsMax) return;
-    this.#keptSegments = Math.ceil((this.#units.capacity + 1) / SEGMENT_UNITS);
+    this.#keptSegments = segmentsFor(this.#units.capacity);
     this.#shrunkBucket = 0;
     this.#index.keepBuckets = true;
     this.#plan();
@@ -343,24 +363,37 @@ export class Items {
 
   /**
    * Makes memory that can be given back: takes the last segments out of use, and moves the items
-   * that have units in them.
+   * that have units in them. A limit that was raised meanwhile ends it.
    */
   #shrink(steps: number): void {
+    if (segmentsFor(this.#affordable) > this.#keptSegments) return this.#growAgain(steps);
     const units = this.#units;
-    for (let left = steps; left > 0 && units.segmentCount > this.#keptSegments; left -= 256) {
+    let left = steps;
+    for (; left > 0 && units.segmentCount > this.#keptSegments; left -= SEGMENT_STEPS) {
       units.withdraw();
     }
     if (units.segmentCount > this.#keptSegments) return;
     let next = 0;
-    for (let left = steps; left > 0 && this.#shrunkBucket < this.#index.bucketCount; left--) {
+    for (; left > 0 && this.#shrunkBucket < this.#index.bucketCount; left--) {
       for (let item = this.#index.head(this.#shrunkBucket); item !== 0; item = next) {
         next = units.word(item, Field.chain);
+        left -= stepsFor(unitsFor(this.keySize(item) + this.valueSize(item)));
         if (this.#mustLeave(item)) this.#moveAway(item);
       }
       this.#shrunkBucket++;
     }
     if (this.#shrunkBucket < this.#index.bucketCount) return;
     units.cut();
+    this.#endShrinking();
+    this.#plan();
+  }
+
+  /** What was taken out of use comes back, segment by segment. */
+  #growAgain(steps: number): void {
+    for (let left = steps; left > 0 && this.#units.isVacating; left -= SEGMENT_STEPS) {
+      this.#units.readmit();
+    }
+    if (this.#units.isVacating) return;
     this.#endShrinking();
     this.#plan();
   }

@@ -1,4 +1,5 @@
 /** One shard as its executors see it: its store, where replies go, and objects that are reused. */
+import { newCounters } from "./counters.ts";
 import type { Output } from "./output.ts";
 import { Store, type StoreOptions } from "./store.ts";
 import { Delta, Write } from "./write.ts";
@@ -16,6 +17,8 @@ export class Shard {
   readonly write: Write = new Write();
   readonly delta: Delta = new Delta();
   connectionCount = 0;
+  /** The counters as they were at the last `stats reset`; those of the store never go back. */
+  readonly countersBefore: Float64Array = newCounters();
   /** Items live by a clock that never steps, even when the machine's owner sets the other one. */
   readonly #clockOffsetMs: number;
 
@@ -30,8 +33,9 @@ export class Shard {
     this.store.setTime(this.#seconds(nowMs));
   }
 
-  tick(nowMs: number): void {
-    this.store.tick(this.#seconds(nowMs));
+  /** As of the store. */
+  tick(nowMs: number): boolean {
+    return this.store.tick(this.#seconds(nowMs));
   }
 
   #seconds(nowMs: number): number {

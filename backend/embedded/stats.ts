@@ -53,9 +53,9 @@ export function statsOf(shard: Shard, subject: string): StatRows | undefined {
   return SUBJECTS[subject]?.(shard);
 }
 
-/** `stats reset`: all counters begin anew. */
-export function resetStats(shard: Shard): void {
-  shard.store.counters.fill(0);
+/** `stats reset`: what is shown of all counters begins anew. */
+export function resetStats({ store, countersBefore }: Shard): void {
+  countersBefore.set(store.counters);
 }
 
 const SUBJECTS: Readonly<Record<string, (shard: Shard) => StatRows>> = {
@@ -114,5 +114,9 @@ function general(shard: Shard): StatRows {
 }
 
 function rowsOf(shard: Shard, names: readonly CounterName[]): StatRows {
-  return names.map((name) => [name, shard.store.counters[Counter[name]]!]);
+  const { store, countersBefore } = shard;
+  return names.map((name) => {
+    const index = Counter[name];
+    return [name, store.counters[index]! - countersBefore[index]!];
+  });
 }

@@ -17,8 +17,8 @@ import { type Delta, Mode, Outcome, type Write } from "./write.ts";
 const RELATIVE_EXPTIME_MAX = 60 * 60 * 24 * 30;
 const EXPIRED = 1;
 const UINT32_MAX = 0xffff_ffff;
-/** Work of one `tick` that could wait: well under a millisecond. */
-const MAINTAIN_STEPS = 1024;
+/** Work of one `tick` that could wait: about a millisecond at most. */
+const MAINTAIN_STEPS = 2048;
 
 /**
  * memcached's item limit (`-I 1m`) counts its own head too: 59 bytes besides key and value, and 4
@@ -70,10 +70,13 @@ export class Store {
     return this.items.now - this.#startedAt;
   }
 
-  /** Brings the time, and does a bounded piece of the work that is not urgent. */
-  tick(unixS: number): void {
+  /**
+   * Brings the time, and does a bounded piece of the work that is not urgent. True while memory is
+   * still to be brought in line with the limit: then it should be called again soon.
+   */
+  tick(unixS: number): boolean {
     this.setTime(unixS);
-    this.items.maintain(MAINTAIN_STEPS);
+    return this.items.maintain(MAINTAIN_STEPS);
   }
 
   /** Only brings the time; it never goes back, so nothing that expired returns. */

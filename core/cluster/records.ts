@@ -35,8 +35,8 @@ export const policiesSchema = z.strictObject({
 
 /**
  * An isolated keyspace (the tenant). `bytes` is its size over all shards together; `plan` names
- * what size and limits came from. `epoch` grows with each wished flush: a shard whose own epoch is
- * lower has to be emptied. `statsEpoch` does the same for its counters.
+ * what size and limits came from. `epoch` grows with each wished flush: a shard whose
+ * `flushedEpoch` is lower has to be emptied. `statsEpoch` does the same for its counters.
  */
 export const cacheRecord = z.strictObject({
   name,
@@ -187,7 +187,8 @@ export const nodeRecord = z.strictObject({
 /**
  * The part of one cache on one node; its id is `<cache id>/<node>`. `address` is `host:port` or
  * `unix:/path` of an endpoint that speaks memcached. Not leased: keys stay where they are while
- * an agent restarts.
+ * an agent restarts. `epoch` grows each time it is emptied, for whatever reason; `flushedEpoch`
+ * and `statsEpoch` are those of the cache that it has caught up with, as `bytes` is its size.
  */
 export const shardRecord = z.strictObject({
   cache: z.string(),
@@ -195,6 +196,8 @@ export const shardRecord = z.strictObject({
   address: z.string(),
   bytes: z.int().min(0),
   epoch: z.int().min(0),
+  flushedEpoch: count.default(0),
+  statsEpoch: count.default(0),
   state: z.enum(["starting", "ready", "fenced", "draining"]),
 });
 

@@ -314,6 +314,102 @@ describe("a change", () => {
     expect(await ask(before.address, "get a\r\n")).toBe("END\r\n");
   });
 
+  test("a wished flush empties the shards, which say so; once for each wish", async () => {
+    await putCache("c1", cache());
+    await start("node-1");
+    const { address, flushedEpoch } = await shard("c1/node-1");
+    expect(flushedEpoch).toBe(0);
+    await ask(address, "set a 0 0 1\r\nx\r\n");
+    await putCache("c1", { ...cache(), epoch: 1 });
+    await shardSoon("c1/node-1", { flushedEpoch: 1, epoch: 2, address });
+    expect(await ask(address, "get a\r\n", "END\r\n")).toBe("END\r\n");
+    await ask(address, "set a 0 0 1\r\ny\r\n");
+    await putCache("c1", { ...cache(10 * MIB), epoch: 1 });
+    await shardSoon("c1/node-1", { bytes: 10 * MIB, flushedEpoch: 1, epoch: 2 });
+    expect(await ask(address, "get a\r\n", "END\r\n")).toContain("VALUE a");
+    await putCache("c1", { ...cache(10 * MIB), epoch: 4 });
+    await shardSoon("c1/node-1", { flushedEpoch: 4, epoch: 3 });
+    expect(await ask(address, "get a\r\n", "END\r\n")).toBe("END\r\n");
+  });
+
+  test("an older state keeps what is stored; its next wish is heard", async () => {
+    await putCache("c1", { ...cache(), epoch: 7, statsEpoch: 7 });
+    await start("node-1");
+    const { address } = await shardSoon("c1/node-1", { flushedEpoch: 7, statsEpoch: 7 });
+    await ask(address, "set a 0 0 1\r\nx\r\n");
+    await putCache("c1", { ...cache(), epoch: 2, statsEpoch: 2 });
+    await shardSoon("c1/node-1", { flushedEpoch: 2, statsEpoch: 2, epoch: 1 });
+    expect(await ask(address, "get a\r\n", "END\r\n")).toContain("VALUE a");
+    await putCache("c1", { ...cache(), epoch: 3, statsEpoch: 2 });
+    await shardSoon("c1/node-1", { flushedEpoch: 3, epoch: 2 });
+    expect(await ask(address, "get a\r\n", "END\r\n")).toBe("END\r\n");
+  });
+
+  test("a flush that was wished while the node was away is done when it is back", async () => {
+    await putCache("c1", cache());
+    await stop(await start("node-1"));
+    await putCache("c1", { ...cache(), epoch: 3, statsEpoch: 2 });
+    await start("node-1");
+    expect(await shard("c1/node-1")).toMatchObject({ flushedEpoch: 3, statsEpoch: 2, epoch: 2 });
+  });
+
+  test("a wished reset shows figures from zero, and metrics go on counting", async () => {
+    await putCache("c1", cache());
+    const node = await start("node-1");
+    const { address } = await shard("c1/node-1");
+    await ask(address, "get a b c\r\n", "END\r\n");
+    const misses = async (): Promise<string | undefined> =>
+      /^STAT get_misses \d+/m.exec(await ask(address, "stats\r\n", "END\r\n"))?.[0];
+    const counted = async (): Promise<number> => {
+      const text = await node.registry.metrics();
+      return Number(/^memward_shard_misses_total\{.*\} (\d+)$/m.exec(text)?.[1]);
+    };
+    expect(await misses()).toBe("STAT get_misses 3");
+    await putCache("c1", { ...cache(), statsEpoch: 1 });
+    await shardSoon("c1/node-1", { statsEpoch: 1, epoch: 1 });
+    expect(await misses()).toBe("STAT get_misses 0");
+    expect(await counted()).toBe(3);
+    await ask(address, "get a\r\n", "END\r\n");
+    expect(await misses()).toBe("STAT get_misses 1");
+    expect(await ask(address, "stats reset\r\n")).toBe("RESET\r\n");
+    expect(await misses()).toBe("STAT get_misses 0");
+    expect(await counted()).toBe(4);
+  });
+
+  test("a disabled cache keeps its shards and what is in them", async () => {
+    await putCache("c1", cache());
+    await start("node-1");
+    const { address } = await shard("c1/node-1");
+    await ask(address, "set a 0 0 1\r\nx\r\n");
+    await putCache("c1", { ...cache(9 * MIB), enabled: false });
+    await shardSoon("c1/node-1", { bytes: 9 * MIB, epoch: 1 });
+    await putCache("c1", cache());
+    await shardSoon("c1/node-1", { bytes: 8 * MIB, epoch: 1 });
+    expect(await ask(address, "get a\r\n", "END\r\n")).toContain("VALUE a");
+  });
+
+  test("a fence that is put up while the node publishes something else is not lost", async () => {
+    await putCache("c1", cache());
+    const through = openState();
+    const commit = through.commit.bind(through);
+    let isFencing = false;
+    through.commit = async (changes) => {
+      if (isFencing) {
+        isFencing = false;
+        const value: Shard = { ...(await shard("c1/node-1")), state: "fenced" };
+        await change({ kind: "shard", id: "c1/node-1", value });
+      }
+      return commit(changes);
+    };
+    await start("node-1", { through });
+    const { address } = await shard("c1/node-1");
+    await ask(address, "set a 0 0 1\r\nx\r\n");
+    isFencing = true;
+    await putCache("c1", cache(10 * MIB));
+    await shardSoon("c1/node-1", { bytes: 10 * MIB, epoch: 2 });
+    expect(await ask(address, "get a\r\n", "END\r\n")).toBe("END\r\n");
+  });
+
   test("a shard record that somebody removed or altered is written again", async () => {
     await putCache("c1", cache());
     await start("node-1");

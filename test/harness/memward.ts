@@ -22,7 +22,6 @@ import { Running, temporaryFolder, waitForListener } from "./processes.ts";
 import { connect, OPCODE, saslPlain, type Wire } from "./wire.ts";
 
 const ROOT = resolve(import.meta.dirname, "../..");
-const NODE = join(ROOT, "node_modules/.bin/node");
 const READY_DEADLINE_MS = 30_000;
 
 export type Login = { username: string; password: string };
@@ -156,7 +155,7 @@ export async function runMemward(
 }
 
 function spawnMemward(args: readonly string[], env: Record<string, string> = {}): Running {
-  return new Running("memward", NODE, ["memward.ts", ...args], { cwd: ROOT, env });
+  return new Running("memward", join(ROOT, "bin/memward"), args, { cwd: ROOT, env });
 }
 
 async function waitForReady(running: Running): Promise<void> {

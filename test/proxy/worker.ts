@@ -150,6 +150,8 @@ const shardOf = (node: string, address: string): Shard => ({
   address,
   bytes: 32 << 20,
   epoch: 1,
+  flushedEpoch: 0,
+  statsEpoch: 0,
   state: "ready",
 });
 

@@ -96,7 +96,7 @@ describe("eviction", () => {
     expect(taken).toBeGreaterThan(30 * MIB);
     expect(taken).toBeLessThan(33 * MIB);
     driver.store.flush(0);
-    for (let turn = 0; turn < 3; turn++) driver.store.tick(START_S);
+    while (driver.store.tick(START_S));
     expect((await bufferMemory()) - before).toBeLessThan(MIB);
   });
 });
@@ -124,7 +124,7 @@ describe("a new limit", () => {
     return keys;
   };
   const settle = (driver: Driver): void => {
-    for (let i = 0; i < 400; i++) driver.store.tick(START_S);
+    for (let i = 0; driver.store.tick(START_S); i++) expect(i).toBeLessThan(1000);
   };
 
   test("that is higher takes effect at once", () => {
@@ -158,6 +158,37 @@ describe("a new limit", () => {
     const small = (await bufferMemory()) - idle;
     expect(small).toBeLessThan(8 * MIB);
     expect(small).toBeLessThan(full / 2);
+  });
+
+  test("may be raised again at any moment of getting smaller, and is whole at once", () => {
+    for (const turns of [1, 2, 3, 4, 6, 8, 12, 20, 30, 40]) {
+      const driver = new Driver({ bytes: 16 * MIB });
+      const keys = fill(driver, 30_000);
+      driver.store.items.limit = 4 * MIB;
+      for (let turn = 0; turn < turns; turn++) driver.store.tick(START_S);
+      driver.store.items.limit = 24 * MIB;
+      driver.store.tick(START_S);
+      settle(driver);
+      const kept = present(driver, keys);
+      expect(kept).toEqual(keys.slice(keys.length - kept.length));
+      const more = Array.from({ length: 30_000 }, (_, i) => `more-${i}`);
+      for (const key of more) driver.set(key, `${key}-`.repeat(20));
+      expect(present(driver, [...kept, ...more]).length).toBe(kept.length + more.length);
+      for (const key of kept) expect(driver.get(key)?.value.startsWith(`${key}-`)).toBe(true);
+      expect(driver.store.items.size).toBeLessThanOrEqual(24 * MIB);
+    }
+  });
+
+  test("takes no turn for longer because items are large", () => {
+    const driver = new Driver({ bytes: 40 * MIB });
+    for (let i = 0; i < 80; i++) driver.set(`key-${i}`, "v".repeat(450_000));
+    driver.store.items.limit = 10 * MIB;
+    for (let before = driver.store.items.count; driver.store.tick(START_S); ) {
+      const { count } = driver.store.items;
+      expect(before - count).toBeLessThanOrEqual(20); // 2,048 steps of 4 KB each.
+      before = count;
+    }
+    expect(driver.store.items.size).toBeLessThanOrEqual(10 * MIB);
   });
 
   test("is kept while the store is used, all the way down and up again", () => {
