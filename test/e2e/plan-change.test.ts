@@ -1,0 +1,138 @@
+/**
+ * Promise: a plan gets larger and smaller while applications work. What fits stays, nobody sees an
+ * error, the limits follow, and memory that is no longer paid for goes back to the machine.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { addCache, type Memward, startMemward } from "../harness/memward.ts";
+import { rssOf } from "./observe.ts";
+import { type Memjs, memjs } from "./programs.ts";
+
+const MIB = 1 << 20;
+const SMALL = 25 * MIB;
+const LARGE = 100 * MIB;
+const CACHE = "c-shop";
+const LOGIN = { username: "shop", password: "shop-password-shop-password" };
+const CLIENTS = 6;
+const VALUE_SIZE = 4000;
+const WAIT_MS_MAX = 30_000;
+
+let memward: Memward;
+const clients: Memjs[] = [];
+
+beforeAll(async () => {
+  memward = await startMemward({ plain: false });
+  await addCache(memward, { name: "shop", login: LOGIN, bytes: SMALL });
+  for (let i = 0; i < CLIENTS; i++) clients.push(memjs(memward.servers, LOGIN));
+}, 60_000);
+afterAll(async () => {
+  for (const client of clients) client.close();
+  await memward.stop();
+});
+
+/** Changes the plan; resolves when every shard says that it follows. */
+async function resize(bytes: number): Promise<void> {
+  await memward.state(async (state) => {
+    const entry = await state.get("cache", CACHE);
+    if (entry === undefined) throw new Error("no cache");
+    await state.commit([{ kind: "cache", id: CACHE, value: { ...entry.value, bytes } }]);
+    await eventually(async () => {
+      const shards = (await state.list("shard", { prefix: `${CACHE}/` })).entries;
+      return shards.reduce((sum, { value }) => sum + value.bytes, 0) === bytes;
+    });
+  });
+}
+
+async function eventually(check: () => Promise<boolean>): Promise<void> {
+  const giveUpAt = Date.now() + WAIT_MS_MAX;
+  while (!(await check())) {
+    if (Date.now() > giveUpAt) throw new Error(`not so after ${WAIT_MS_MAX} ms: ${check}`);
+    await sleep(20);
+  }
+}
+
+async function stat(name: string): Promise<number> {
+  const [client] = clients;
+  const stats = await new Promise<Record<string, string> | null>((resolve, reject) =>
+    client?.stats((error, _, found) => (error ? reject(error) : resolve(found))),
+  );
+  return Number(stats?.[name]);
+}
+
+async function residentBytes(): Promise<number> {
+  return rssOf((await memward.role("backend")).pid);
+}
+
+const contentOf = (key: string): string => key.padEnd(VALUE_SIZE, ".");
+
+/** Writes `count` keys through all clients at once. */
+async function write(prefix: string, count: number): Promise<void> {
+  let next = 0;
+  await Promise.all(
+    clients.map(async (client) => {
+      for (let i = next++; i < count; i = next++) {
+        const key = `${prefix}-${i}`;
+        expect(await client.set(key, contentOf(key), {})).toBe(true);
+      }
+    }),
+  );
+}
+
+/** Reads and writes through all clients until told to stop; counts what came back. */
+function work(): { stop(): Promise<{ done: number; hits: number }> } {
+  let isOver = false;
+  let done = 0;
+  let hits = 0;
+  const workers = clients.map(async (client, worker) => {
+    for (let i = 0; !isOver; i++) {
+      const key = `worker-${worker}-${i % 500}`;
+      expect(await client.set(key, contentOf(key), {})).toBe(true);
+      const { value } = await client.get(key);
+      if (value !== null) {
+        expect(String(value)).toBe(contentOf(key));
+        hits++;
+      }
+      done += 2;
+    }
+  });
+  return {
+    stop: async () => {
+      isOver = true;
+      await Promise.all(workers); // Any error that a client saw fails the test here.
+      return { done, hits };
+    },
+  };
+}
+
+describe("a plan that goes from 25 MB to 100 MB and back, under load", () => {
+  test("keeps what fits, shows no error, and gives the memory back", async () => {
+    await write("early", 2000);
+    const first = work();
+    await resize(LARGE);
+    const grown = await first.stop();
+    expect(grown.hits).toBe(grown.done / 2);
+    expect(await stat("limit_maxbytes")).toBe(LARGE);
+    const [client] = clients;
+    expect(String((await client?.get("early-0"))?.value)).toBe(contentOf("early-0"));
+    await write("late", 18_000);
+    expect(await stat("bytes")).toBeGreaterThan(75 * MIB);
+    expect(await stat("evictions")).toBe(0);
+    const before = await residentBytes();
+
+    const second = work();
+    await resize(SMALL);
+    await eventually(async () => (await stat("bytes")) <= SMALL);
+    const shrunk = await second.stop();
+    expect(shrunk.done).toBeGreaterThan(100);
+    expect(shrunk.hits).toBe(shrunk.done / 2);
+    expect(await stat("limit_maxbytes")).toBe(SMALL);
+    expect(await stat("bytes")).toBeGreaterThan(20 * MIB);
+    expect(String((await client?.get("late-17999"))?.value)).toBe(contentOf("late-17999"));
+    expect((await client?.get("late-0"))?.value).toBeNull();
+    await eventually(async () => before - (await residentBytes()) > 50 * MIB);
+
+    await resize(LARGE);
+    await write("again", 10_000);
+    expect(await stat("bytes")).toBeGreaterThan(50 * MIB);
+  }, 60_000);
+});
