@@ -5,7 +5,9 @@ import {
   digestOf,
   newCredential,
   PASSWORD_SIZE_MAX,
+  scryptDigestOf,
   verify,
+  verifyScrypt,
 } from "../../../core/cluster/credentials.ts";
 import { digestRecord } from "../../../core/cluster/records.ts";
 
@@ -99,5 +101,36 @@ describe("a digest", () => {
     expect(verify(digestOf(longest), bytesOf(longest))).toBe(true);
     expect(() => digestOf(`${longest}x`)).toThrow();
     expect(verify(digestOf(longest), bytesOf(`${longest}x`))).toBe(false);
+  });
+});
+
+describe("a digest of a chosen password", () => {
+  test("is one that the state accepts, and verifies its password only", async () => {
+    const digest = await scryptDigestOf("hunter2");
+    expect(digestRecord.parse(digest)).toEqual(digest);
+    expect(await verifyScrypt(digest, bytesOf("hunter2"))).toBe(true);
+    expect(await verifyScrypt(digest, bytesOf("hunter3"))).toBe(false);
+    expect(await verifyScrypt(undefined, bytesOf("hunter2"))).toBe(false);
+    expect(JSON.stringify(digest)).not.toContain("hunter2");
+    expect((await scryptDigestOf("hunter2")).hash).not.toBe(digest.hash);
+  });
+
+  test("is what any scrypt makes of it (RFC 7914, section 12)", async () => {
+    const hash = Buffer.from(
+      "7023bdcb3afd7348461c06cd81fd38ebfda8fbba904f8e3ea9b543f6545da1f2",
+      "hex",
+    ).toString("base64");
+    const salt = Buffer.from("SodiumChloride").toString("base64");
+    const digest = { algorithm: "scrypt", salt, hash, cost: 16_384, blockSize: 8 } as const;
+    expect(await verifyScrypt(digest, bytesOf("pleaseletmein"))).toBe(true);
+  });
+
+  test("is never taken by the check of generated passwords", async () => {
+    expect(verify(await scryptDigestOf("hunter2"), bytesOf("hunter2"))).toBe(false);
+  });
+
+  test("refuses passwords that no login could send", async () => {
+    const digest = await scryptDigestOf("p".repeat(PASSWORD_SIZE_MAX));
+    expect(await verifyScrypt(digest, bytesOf("p".repeat(PASSWORD_SIZE_MAX + 1)))).toBe(false);
   });
 });
