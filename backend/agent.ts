@@ -228,10 +228,10 @@ export class Agent {
   }
 
   async #listen(server: ShardServer, id: string): Promise<string> {
-    const { options, sockets } = this.#parts;
+    const { options, sockets, loop } = this.#parts;
     if (sockets === null) return server.listen({ host: options.host ?? "127.0.0.1", port: 0 });
     const path = sockets.pathOf(id);
-    await removeStaleSocket(path);
+    await removeStaleSocket(loop, path);
     return server.listen({ path });
   }
 

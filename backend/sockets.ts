@@ -6,9 +6,9 @@
  */
 import { createHash } from "node:crypto";
 import { chmod, mkdir, mkdtemp, rm } from "node:fs/promises";
-import net from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import type { Loop } from "../core/io/loop.ts";
 
 const PATH_SIZE_MAX = 107;
 const OWNER_ONLY = 0o700;
@@ -47,13 +47,21 @@ export class SocketDirectory {
 }
 
 /** Removes what a killed process left at `path`. Rejects if somebody still listens there. */
-export async function removeStaleSocket(path: string): Promise<void> {
+export async function removeStaleSocket(loop: Loop, path: string): Promise<void> {
   const isServed = await new Promise<boolean>((answer) => {
-    const probe = net.connect(path, () => {
-      probe.destroy();
-      answer(true);
-    });
-    probe.on("error", () => answer(false));
+    const probe = loop.connect(
+      { path },
+      {
+        opened: () => {
+          answer(true);
+          probe.destroy();
+        },
+        closed: () => answer(false),
+        received: (_bytes, _from, to) => to,
+        drained: () => {},
+        ended: () => {},
+      },
+    );
   });
   if (isServed) throw new Error(`another process serves ${path}`);
   await rm(path, { force: true });

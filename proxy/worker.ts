@@ -3,9 +3,10 @@
  * these in its main thread, and more in threads of their own when `workers` asks for it.
  */
 import { Loop } from "../core/io/loop.ts";
+import type { Listening } from "../core/io/wire.ts";
 import { collectGarbage } from "../core/runtime/memory.ts";
 import { random } from "../core/runtime/random.ts";
-import { type Listener, listen } from "./client/listener.ts";
+import { listen } from "./client/listener.ts";
 import { type Services, SessionCounters } from "./client/services.ts";
 import type { Session } from "./client/session.ts";
 import type { ProxyOptions } from "./options.ts";
@@ -37,7 +38,7 @@ export interface WorkerEvents {
 export class Worker {
   readonly services: Services;
   readonly #options: ProxyOptions;
-  readonly #listeners: Listener[] = [];
+  readonly #listeners: Listening[] = [];
   #upkeep: NodeJS.Timeout | null = null;
   #waiting: Session[] = [];
   #acceptedBefore = 0;
@@ -81,7 +82,7 @@ export class Worker {
         bound.plain.push(await this.#listen({ ...parseAddress(address), ...common, cache }));
       }
     } catch (error) {
-      for (const listener of this.#listeners) await listener.close();
+      for (const listener of this.#listeners) listener.close();
       services.directory.close();
       throw error;
     }
@@ -99,7 +100,7 @@ export class Worker {
   /** Stops accepting, answers what was read, closes; resolves when no session is left. */
   async drain(): Promise<void> {
     const { services } = this;
-    for (const listener of this.#listeners) await listener.close();
+    for (const listener of this.#listeners) listener.close();
     for (const session of [...services.anonymous, ...services.serving]) session.drain("drained");
     while (services.anonymous.size + services.serving.size > 0) {
       await new Promise((resolve) => setTimeout(resolve, DRAIN_INTERVAL_MS));

@@ -6,7 +6,8 @@
  * in the middle of a retrieval line if need be: what waits for a client that does not read is
  * bounded by the mark, one slab and one value.
  */
-import type { Connection, Receiver } from "../../core/io/connection.ts";
+import type { Connection } from "../../core/io/connection.ts";
+import type { Receiver } from "../../core/io/wire.ts";
 import { frameBinary } from "../../core/protocol/binary.ts";
 import { COMMANDS, Command } from "../../core/protocol/command.ts";
 import { PROBLEMS } from "../../core/protocol/problem.ts";

@@ -1,56 +1,40 @@
 /**
- * A buffered connection over `node:net`: bytes in, what remains of a half message kept, bytes out
- * collected for one write per turn. It knows nothing of protocols. This is the seam that moves
- * bytes: another layer (an addon, TLS) replaces this file and keeps its methods.
+ * A buffered connection: bytes in, what remains of a half message kept, bytes out collected for one
+ * write per turn. It knows neither protocols nor sockets; who moves the bytes is a wire (wire.ts).
  *
  * Input:  fresh bytes are parsed in the arena's read region. What the receiver leaves is kept in a
  *         buffer of this connection's own until enough has come, then parsed again.
- * Output: `append` copies into a slab of the arena; `flush` hands it to the kernel. When the
+ * Output: `append` copies into a slab of the arena; `flush` hands it to the wire. When the
  *         kernel takes all at once (nearly always) the slab is free again at once.
  *
- * Where bytes wait, and who stops reading: output above `highWater` means that the receiver
+ *     append -> | slab that fills | -> queue of pieces -> one piece on the wire -> kernel
+ *
+ * Where bytes wait, and who stops reading: output above `HIGH_WATER_SIZE` means that the receiver
  * must stop reading the side that makes it (`isFull`, then `drained`). Input waits only while
- * `paused`, and then the socket is paused too.
+ * `paused`, and then the wire is paused too.
  */
-import type { Socket } from "node:net";
-import { Readable } from "node:stream";
-import { HEADROOM_SIZE, READ_AT, READ_SIZE, SLAB_SIZE } from "./arena.ts";
+import { HEADROOM_SIZE, SLAB_SIZE } from "./arena.ts";
 import type { Loop } from "./loop.ts";
+import type { Receiver, Wire } from "./wire.ts";
 
 /** Above this many unsent bytes a connection counts as full; below a quarter of it as drained. */
 export const HIGH_WATER_SIZE = 256 * 1024;
 const LOW_WATER_SIZE = HIGH_WATER_SIZE / 4;
 const LEFTOVER_SIZE_MIN = 1024;
 const LEFTOVER_STEP_MAX = 64 * 1024;
-const EMPTY = Buffer.alloc(0);
-/** Shared by all connections with nothing queued, which is nearly all of them. */
-const NO_VIEWS: Buffer[] = [];
-const NO_SLABS: number[] = [];
 /** How long a connection that we ended may stay without reading on. */
 const LINGER_MS = 1000;
 
-const OWNER = Symbol("connection");
-type OwnedSocket = Socket & { [OWNER]: Connection };
-const ownerOf = (socket: Socket): Connection => (socket as OwnedSocket)[OWNER];
-
-export interface Receiver {
-  /**
-   * Looks at `bytes[from..to)` and returns how far it got. The rest is offered again, with more
-   * behind it, once `connection.sizeNeeded` bytes are there. `bytes` is valid during the call,
-   * unless it is not the arena and the whole of it was consumed: then the receiver may keep it.
-   */
-  received(bytes: Buffer, from: number, to: number): number;
-  /** Output fell below the low-water mark after `isFull` was true. */
-  drained(): void;
-  /** The other side will send no more (it may still read). */
-  ended(): void;
-  /** The connection is gone; called exactly once. `reason` is "closed" or a system error code. */
-  closed(reason: string): void;
+/** Bytes that wait for the wire; with the slab that they fill, or -1. */
+interface Piece {
+  bytes: Buffer;
+  slabAt: number;
 }
+/** Shared by all connections with nothing queued, which is nearly all of them. */
+const NO_PIECES: Piece[] = [];
 
 export class Connection {
   readonly loop: Loop;
-  readonly socket: Socket;
   /** Size from which the kept bytes are worth another look; set by the receiver. */
   sizeNeeded = 0;
   /** Bytes appended and not yet taken by the kernel. */
@@ -61,95 +45,53 @@ export class Connection {
   /** Output is collected but not written, until `uncork`. */
   corked = false;
   isOpen = true;
-  #receiver: Receiver;
+  readonly #wire: Wire;
+  readonly #receiver: Receiver;
   #dirty = false;
   #wasFull = false;
+  /** The slab that fills. */
   #slabAt = -1;
   #fill = 0;
-  /** Views filled before the current slab, in order; and the slabs behind them. */
-  #queue: Buffer[] = NO_VIEWS;
-  #queueSlabs: number[] = NO_SLABS;
+  /** Pieces before that slab, in order. */
+  #queue: Piece[] = NO_PIECES;
+  /** The piece on the wire, while the kernel has not taken it. */
+  #wiredSize = 0;
+  #wiredSlabAt = -1;
   #leftover: Buffer | null = null;
   #leftoverSize = 0;
   #ending = false;
   #inputEnded = false;
-  /** Part of `unsentSize` that the socket holds; the rest is in our slabs. */
-  #inSocketSize = 0;
 
-  constructor(loop: Loop, socket: Socket, receiver: Receiver) {
+  constructor(loop: Loop, wire: Wire, receiver: Receiver) {
     this.loop = loop;
-    this.socket = socket;
+    this.#wire = wire;
     this.#receiver = receiver;
-    (socket as OwnedSocket)[OWNER] = this;
-    // Shared functions: closures of its own would cost each idle connection 300 bytes.
-    socket.on("end", onEnd);
-    socket.on("error", onError);
-    socket.on("close", onClose);
-  }
-
-  /**
-   * For sockets that a server accepted: Node allocates their read buffers itself, and they cannot
-   * have `onread`. What a socket reads it pushes to itself as a stream; taken at that point, it
-   * skips the stream's queue and a tick per read (0.8 µs per request, a tenth of all). Only the
-   * plain case is taken: a paused socket, or one with something queued, stays a stream.
-   */
-  static accepted(loop: Loop, socket: Socket, receiver: Receiver): Connection {
-    const connection = new Connection(loop, socket, receiver);
-    socket.push = push;
-    socket.on("data", onData);
-    return connection;
-  }
-
-  /** The `onread` option for a socket that we connect: it reads straight into the arena. */
-  static readInto(
-    loop: Loop,
-    connectionOf: () => Connection,
-  ): { buffer: Buffer; callback: (size: number) => boolean } {
-    const buffer = loop.arena.bytes.subarray(READ_AT, READ_AT + READ_SIZE);
-    return {
-      buffer,
-      callback: (size) => {
-        const connection = connectionOf();
-        connection.#feed(size);
-        return !connection.paused;
-      },
-    };
   }
 
   // ---- input ------------------------------------------------------------------------------
 
-  /** The socket read `chunk`. */
-  socketRead(chunk: Buffer): void {
-    const { bytes } = this.loop.arena;
-    for (let at = 0; at < chunk.length && this.isOpen; at += READ_SIZE) {
-      const size = Math.min(READ_SIZE, chunk.length - at);
-      chunk.copy(bytes, READ_AT, at, at + size);
-      this.#feed(size);
-    }
-  }
-
-  /** `size` fresh bytes stand in the arena at READ_AT. */
-  #feed(size: number): void {
+  /** The wire read `size` bytes into the arena at `at`; what lies before them may be overwritten. */
+  read(at: number, size: number): void {
     this.loop.turn();
     this.readSize += size;
     const { bytes } = this.loop.arena;
-    const end = READ_AT + size;
-    if (this.paused) return this.#keep(bytes, READ_AT, end);
-    let from = READ_AT;
+    const end = at + size;
+    if (this.paused) return this.#keep(bytes, at, end);
+    let from = at;
     if (this.#leftoverSize > 0) {
       const sizeTogether = this.#leftoverSize + size;
       if (sizeTogether < this.sizeNeeded || this.#leftoverSize > HEADROOM_SIZE) {
-        this.#keep(bytes, READ_AT, end);
+        this.#keep(bytes, at, end);
         if (sizeTogether >= this.sizeNeeded) this.#parseLeftover();
         return;
       }
-      from = READ_AT - this.#leftoverSize;
+      from = at - this.#leftoverSize;
       this.#leftover!.copy(bytes, from, 0, this.#leftoverSize);
       this.#dropLeftover();
     }
     this.sizeNeeded = 0;
-    const at = this.#receiver.received(bytes, from, end);
-    if (at < end && this.isOpen) this.#keep(bytes, at, end);
+    const done = this.#receiver.received(bytes, from, end);
+    if (done < end && this.isOpen) this.#keep(bytes, done, end);
   }
 
   #parseLeftover(): void {
@@ -192,11 +134,11 @@ export class Connection {
   pause(): void {
     if (this.paused) return;
     this.paused = true;
-    this.socket.pause();
+    this.#wire.pause();
   }
 
   /** The other side will send no more; what came before is told first, even when it waits. */
-  socketEnded(): void {
+  inputEnded(): void {
     this.loop.turn();
     this.#inputEnded = true;
     if (this.isOpen && !this.paused) this.#receiver.ended();
@@ -209,7 +151,7 @@ export class Connection {
     this.loop.turn();
     if (this.#leftoverSize > 0) this.#parseLeftover();
     if (this.paused || !this.isOpen) return;
-    this.socket.resume();
+    this.#wire.resume();
     if (this.#inputEnded) this.#receiver.ended();
   }
 
@@ -218,7 +160,7 @@ export class Connection {
   /** Copies `size` bytes to the output. */
   append(bytes: Uint8Array, from: number, size: number): void {
     if (!this.#dirty) this.#markDirty();
-    this.unsentSize += size;
+    this.#count(size);
     if (this.#slabAt >= 0 && this.#fill + size <= SLAB_SIZE) {
       this.loop.arena.move(this.#slabAt + this.#fill, bytes, from, size);
       this.#fill += size;
@@ -229,10 +171,23 @@ export class Connection {
 
   /** Takes over a whole buffer without copying it; nobody may change it any more. */
   adopt(bytes: Buffer): void {
+    if (bytes.length === 0) return;
     if (!this.#dirty) this.#markDirty();
-    this.unsentSize += bytes.length;
+    this.#count(bytes.length);
     this.#closeSlab();
-    this.#enqueue(bytes);
+    this.#enqueue(bytes, -1);
+  }
+
+  /** Goes out at once, before all output that is corked. */
+  greet(bytes: Buffer): void {
+    this.#count(bytes.length);
+    this.#wiredSize = bytes.length;
+    if (this.#wire.write(bytes)) this.#settle();
+  }
+
+  #count(size: number): void {
+    this.unsentSize += size;
+    this.loop.unsentSize += size;
   }
 
   #appendAcross(bytes: Uint8Array, from: number, size: number): void {
@@ -245,7 +200,7 @@ export class Connection {
         this.#slabAt = arena.take();
         if (this.#slabAt < 0) {
           // The arena is full: the heap carries the rest, counted in `unsentSize` like all output.
-          this.#enqueue(Buffer.from(bytes.subarray(at, end)));
+          this.#enqueue(Buffer.from(bytes.subarray(at, end)), -1);
           return;
         }
       }
@@ -258,17 +213,15 @@ export class Connection {
 
   #closeSlab(): void {
     if (this.#slabAt < 0) return;
-    const view = this.loop.arena.bytes.subarray(this.#slabAt, this.#slabAt + this.#fill);
-    this.#enqueue(view);
-    if (this.#queueSlabs === NO_SLABS) this.#queueSlabs = [];
-    this.#queueSlabs.push(this.#slabAt);
+    const { bytes } = this.loop.arena;
+    this.#enqueue(bytes.subarray(this.#slabAt, this.#slabAt + this.#fill), this.#slabAt);
     this.#slabAt = -1;
     this.#fill = 0;
   }
 
-  #enqueue(view: Buffer): void {
-    if (this.#queue === NO_VIEWS) this.#queue = [];
-    this.#queue.push(view);
+  #enqueue(bytes: Buffer, slabAt: number): void {
+    if (this.#queue === NO_PIECES) this.#queue = [];
+    this.#queue.push({ bytes, slabAt });
   }
 
   #markDirty(): void {
@@ -292,69 +245,63 @@ export class Connection {
   flush(): void {
     if (this.corked) return;
     this.#dirty = false;
+    if (this.isOpen && this.#wiredSize === 0) this.#send();
+  }
+
+  /** The kernel has taken the piece on the wire, or the wire has given it up. */
+  written(): void {
+    this.#settle();
     if (!this.isOpen) return;
-    const { socket } = this;
-    if (this.#queue.length > 0) this.#flushQueue();
-    else if (this.#slabAt >= 0) this.#flushSlab();
-    if (this.#ending) socket.end();
-    if (this.#wasFull && this.unsentSize < LOW_WATER_SIZE) this.#tellDrained();
+    this.loop.turn();
+    if (!this.corked) this.#send();
   }
 
-  #flushSlab(): void {
-    const { arena } = this.loop;
+  /** Puts one piece after another on the wire, until one is not taken at once. */
+  #send(): void {
+    while (this.isOpen) {
+      const isTaken = this.#queue.length > 0 ? this.#sendPiece() : this.#sendSlab();
+      if (!isTaken) break;
+      this.#settle();
+    }
+    if (!this.isOpen) return;
+    if (this.#ending && this.unsentSize === 0) this.#wire.end();
+    if (this.#wasFull && this.unsentSize < LOW_WATER_SIZE) {
+      this.#wasFull = false;
+      this.#receiver.drained();
+    }
+  }
+
+  #sendPiece(): boolean {
+    const { bytes, slabAt } = this.#queue.shift()!;
+    if (this.#queue.length === 0) this.#queue = NO_PIECES;
+    this.#wiredSlabAt = slabAt;
+    this.#wiredSize = bytes.length;
+    this.loop.writeCount++;
+    return this.#wire.write(bytes);
+  }
+
+  #sendSlab(): boolean {
+    if (this.#slabAt < 0) return false;
     const slabAt = this.#slabAt;
-    const { socket } = this;
-    this.#slabAt = -1;
-    socket.write(arena.bytes.subarray(slabAt, slabAt + this.#fill));
     const size = this.#fill;
+    this.#wiredSlabAt = slabAt;
+    this.#wiredSize = size;
+    this.#slabAt = -1;
     this.#fill = 0;
+    this.loop.writeCount++;
+    return this.#wire.writeSlab(slabAt, size);
+  }
+
+  /** What was on the wire is done with; its slab is free again. */
+  #settle(): void {
+    const size = this.#wiredSize;
+    this.#wiredSize = 0;
+    this.unsentSize -= size;
     this.writtenSize += size;
-    if (socket.writableLength === 0) {
-      this.unsentSize -= size;
-      arena.give(slabAt);
-    } else {
-      this.#awaitKernel(size, [slabAt]);
-    }
-  }
-
-  #flushQueue(): void {
-    this.#closeSlab();
-    const { socket } = this;
-    const slabs = this.#queueSlabs;
-    socket.cork();
-    for (const view of this.#queue) socket.write(view);
-    socket.uncork();
-    this.#queue = NO_VIEWS;
-    this.#queueSlabs = NO_SLABS;
-    const size = this.unsentSize - this.#inSocketSize;
-    this.writtenSize += size;
-    if (socket.writableLength === 0) {
-      this.unsentSize -= size;
-      for (const slabAt of slabs) this.loop.arena.give(slabAt);
-    } else {
-      this.#awaitKernel(size, slabs);
-    }
-  }
-
-  /** The kernel is full: an empty write behind ours tells when all before it was taken. */
-  #awaitKernel(size: number, slabs: number[]): void {
-    const { loop } = this;
-    loop.unsentSize += size;
-    this.#inSocketSize += size;
-    this.socket.write(EMPTY, () => {
-      loop.unsentSize -= size;
-      this.#inSocketSize -= size;
-      this.unsentSize -= size;
-      for (const slabAt of slabs) loop.arena.give(slabAt);
-      if (!this.isOpen) return;
-      loop.turn();
-      if (this.#wasFull && this.unsentSize < LOW_WATER_SIZE) this.#tellDrained();
-    });
-  }
-
-  #tellDrained(): void {
-    this.#wasFull = false;
-    this.#receiver.drained();
+    this.loop.unsentSize -= size;
+    if (this.#wiredSlabAt < 0) return;
+    this.loop.arena.give(this.#wiredSlabAt);
+    this.#wiredSlabAt = -1;
   }
 
   // ---- the end ----------------------------------------------------------------------------
@@ -367,63 +314,37 @@ export class Connection {
     if (this.#ending || !this.isOpen) return;
     this.#ending = true;
     if (!this.#dirty) this.#markDirty();
-    this.#linger(-1);
+    this.#linger(Number.POSITIVE_INFINITY);
   }
 
   /** Closes when the other side has read nothing more for a while, or has read it all. */
-  #linger(writtenBefore: number): void {
+  #linger(unsentBefore: number): void {
     setTimeout(() => {
       if (!this.isOpen) return;
-      const sent = this.socket.bytesWritten - this.socket.writableLength;
-      if (this.unsentSize > 0 && sent > writtenBefore) this.#linger(sent);
+      if (this.unsentSize > 0 && this.unsentSize < unsentBefore) this.#linger(this.unsentSize);
       else this.destroy();
     }, LINGER_MS).unref();
   }
 
   /** Closes now; unsent output is lost. */
   destroy(): void {
-    this.socket.destroy();
-    this.socketClosed("destroyed");
+    this.close("destroyed");
   }
 
-  /** The socket is gone, or has to go. */
-  socketClosed(reason: string): void {
+  /** The wire is gone, or has to go. */
+  close(reason: string): void {
     if (!this.isOpen) return;
     this.isOpen = false;
     this.loop.turn();
-    const { arena } = this.loop;
-    if (this.#slabAt >= 0) arena.give(this.#slabAt);
-    for (const slabAt of this.#queueSlabs) arena.give(slabAt);
+    const { loop } = this;
+    if (this.#slabAt >= 0) loop.arena.give(this.#slabAt);
+    for (const { slabAt } of this.#queue) if (slabAt >= 0) loop.arena.give(slabAt);
     this.#slabAt = -1;
-    this.#queueSlabs = NO_SLABS;
-    this.#queue = NO_VIEWS;
+    this.#queue = NO_PIECES;
+    loop.unsentSize -= this.unsentSize - this.#wiredSize;
+    this.unsentSize = this.#wiredSize;
     this.#dropLeftover();
-    this.socket.destroy();
+    this.#wire.close();
     this.#receiver.closed(reason);
   }
-}
-
-function onEnd(this: Socket): void {
-  ownerOf(this).socketEnded();
-}
-
-function onError(this: Socket, error: NodeJS.ErrnoException): void {
-  ownerOf(this).socketClosed(error.code ?? "error");
-}
-
-function onClose(this: Socket): void {
-  ownerOf(this).socketClosed("closed");
-}
-
-function onData(this: Socket, chunk: Buffer): void {
-  ownerOf(this).socketRead(chunk);
-}
-
-function push(this: Socket, chunk: Buffer | null, encoding?: BufferEncoding): boolean {
-  const connection = ownerOf(this);
-  if (chunk === null || connection.paused || this.readableLength > 0) {
-    return Readable.prototype.push.call(this, chunk, encoding);
-  }
-  connection.socketRead(chunk);
-  return true;
 }

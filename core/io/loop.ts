@@ -7,6 +7,8 @@
 import { clock } from "../runtime/clock.ts";
 import { Arena } from "./arena.ts";
 import type { Connection } from "./connection.ts";
+import { NetLayer } from "./net.ts";
+import type { Acceptor, Connecting, Endpoint, Layer, Listening, ListenOptions } from "./wire.ts";
 
 /** 256 MB of address space, of which only what was once in use at the same time is resident. */
 const SLAB_COUNT = 8192;
@@ -15,10 +17,13 @@ export class Loop {
   readonly arena: Arena;
   /** Monotonic milliseconds, read at the first event of this turn. */
   nowMs: number = clock.nowMs();
-  /** Bytes that the kernel has not taken yet, over all connections. */
+  /** Bytes appended that the kernel has not taken yet, over all connections. */
   unsentSize = 0;
   /** Bytes of half messages and of paused input, over all connections. */
   keptSize = 0;
+  /** Writes given to the kernel since the start. */
+  writeCount = 0;
+  readonly #layer: Layer;
   #dirty: Connection[] = [];
   #flushing: Connection[] = [];
   #open = false;
@@ -26,6 +31,17 @@ export class Loop {
 
   constructor({ slabCount = SLAB_COUNT }: { slabCount?: number } = {}) {
     this.arena = new Arena({ slabCount });
+    this.#layer = new NetLayer(this);
+  }
+
+  /** Rejects with the system's error when the endpoint cannot be had. */
+  listen(endpoint: Endpoint, options: ListenOptions, acceptor: Acceptor): Promise<Listening> {
+    return this.#layer.listen(endpoint, options, acceptor);
+  }
+
+  /** The connection can be written to at once; it goes out when the other side has accepted. */
+  connect(endpoint: Endpoint, receiver: Connecting): Connection {
+    return this.#layer.connect(endpoint, receiver);
   }
 
   /** Every callback that enters the data plane calls this first. */

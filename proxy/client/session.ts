@@ -9,7 +9,8 @@
  * that takes no more. Whoever was full wakes the session again.
  */
 import assert from "node:assert/strict";
-import type { Connection, Receiver } from "../../core/io/connection.ts";
+import type { Connection } from "../../core/io/connection.ts";
+import type { Receiver } from "../../core/io/wire.ts";
 import { frameBinary } from "../../core/protocol/binary.ts";
 import { Command, Result } from "../../core/protocol/command.ts";
 import { detectDialect } from "../../core/protocol/detect.ts";

@@ -15,9 +15,9 @@
  * drains).
  */
 import assert from "node:assert/strict";
-import net from "node:net";
-import { Connection, type Receiver } from "../../core/io/connection.ts";
+import type { Connection } from "../../core/io/connection.ts";
 import type { Loop } from "../../core/io/loop.ts";
+import { type Connecting, endpointOf } from "../../core/io/wire.ts";
 import {
   frameBinaryReply,
   HEADER_SIZE,
@@ -103,7 +103,7 @@ export interface LinkOptions {
 
 const reply = new Reply();
 
-export class Link implements Receiver {
+export class Link implements Connecting {
   readonly address: string;
   readonly dialect: Dialect;
   readonly failureCounts: Float64Array = new Float64Array(LINK_FAILURES.length);
@@ -295,25 +295,18 @@ export class Link implements Receiver {
 
   #connect(): void {
     const { loop } = this.#options;
-    let connection: Connection | null = null;
-    const socket = net.connect({
-      ...target(this.address),
-      noDelay: true,
-      keepAlive: true,
-      onread: Connection.readInto(loop, () => connection!),
-    });
-    connection = new Connection(loop, socket, this);
+    const connection = loop.connect(endpointOf(this.address), this);
     connection.corked = true;
     this.#connection = connection;
     this.#connectBeforeMs = loop.nowMs + CONNECT_TIMEOUT_MS;
     this.#options.sweep.add(this);
     this.#transition("connecting", "wanted");
-    socket.on("connect", () => {
-      if (this.#connection !== connection) return;
-      loop.turn();
-      this.#transition("validating", "connected");
-      socket.write(this.#isBinary ? BINARY_NOOP : TEXT_VERSION);
-    });
+  }
+
+  opened(): void {
+    this.#options.loop.turn();
+    this.#transition("validating", "connected");
+    this.#connection!.greet(this.#isBinary ? BINARY_NOOP : TEXT_VERSION);
   }
 
   #validated(bytes: Buffer, from: number, to: number): number {
@@ -385,14 +378,6 @@ const TEXT_VERSION = Buffer.from("version\r\n");
 const BINARY_NOOP = Buffer.alloc(HEADER_SIZE);
 BINARY_NOOP[0] = MAGIC_REQUEST;
 BINARY_NOOP[1] = Opcode.noop;
-
-/** `unix:/path` or `host:port` (IPv6 in brackets) as options of `net.connect`. */
-export function target(address: string): { path: string } | { host: string; port: number } {
-  if (address.startsWith("unix:")) return { path: address.slice("unix:".length) };
-  const colon = address.lastIndexOf(":");
-  const host = address.slice(0, colon).replace(/^\[|\]$/g, "");
-  return { host, port: Number(address.slice(colon + 1)) };
-}
 
 function failureOf(code: string): LinkFailure {
   switch (code) {

@@ -1,8 +1,9 @@
 /** Two ends of a real TCP connection on loopback: one is a `Connection`, the other a bare socket. */
 import { once } from "node:events";
-import { connect, createServer, type Server, type Socket } from "node:net";
-import { Connection, type Receiver } from "../../../core/io/connection.ts";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import type { Connection } from "../../../core/io/connection.ts";
 import type { Loop } from "../../../core/io/loop.ts";
+import type { Connecting, Receiver } from "../../../core/io/wire.ts";
 
 /** How our end came about: accepted by a server of ours, or connected by us. */
 export type Kind = "accepted" | "connected";
@@ -17,39 +18,11 @@ export type Pair = {
   close(): void;
 };
 
-const servers = new Set<Server>();
-
-async function listen(): Promise<{ server: Server; port: number }> {
-  // Paused, or bytes could come before anybody listens for them.
-  const server = createServer({ allowHalfOpen: true, pauseOnConnect: true });
-  servers.add(server);
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  if (address === null || typeof address === "string") throw new Error("no port");
-  return { server, port: address.port };
-}
+const HOST = "127.0.0.1";
+const BACKLOG = 16;
 
 export async function openPair(loop: Loop, receiver: Receiver, kind: Kind): Promise<Pair> {
-  const { server, port } = await listen();
-  const accepted = once(server, "connection") as Promise<[Socket]>;
-  let near: Connection | null = null;
-  let far: Socket;
-  if (kind === "accepted") {
-    far = connect({ port, host: "127.0.0.1", allowHalfOpen: true });
-    const [socket] = await accepted;
-    near = Connection.accepted(loop, socket, receiver);
-    socket.resume();
-  } else {
-    const onread = Connection.readInto(loop, () => near as Connection);
-    const socket = connect({ port, host: "127.0.0.1", onread });
-    near = new Connection(loop, socket, receiver);
-    await once(socket, "connect");
-    [far] = await accepted;
-    far.resume();
-  }
-  server.close();
-  servers.delete(server);
+  const { near, far } = await (kind === "accepted" ? accept : connectTo)(loop, receiver);
   const chunks: Buffer[] = [];
   let size = 0;
   far.on("data", (chunk: Buffer) => {
@@ -57,18 +30,57 @@ export async function openPair(loop: Loop, receiver: Receiver, kind: Kind): Prom
     size += chunk.length;
   });
   far.on("error", () => far.destroy());
-  const connection = near;
   return {
-    near: connection,
+    near,
     far,
     farBytes: () => Buffer.concat(chunks),
     farSize: () => size,
     close: () => {
-      connection.destroy();
+      near.destroy();
       far.destroy();
     },
   };
 }
+
+type Ends = { near: Connection; far: Socket };
+
+async function accept(loop: Loop, receiver: Receiver): Promise<Ends> {
+  const near = Promise.withResolvers<Connection>();
+  const listening = await loop.listen(
+    { host: HOST, port: 0 },
+    { backlog: BACKLOG },
+    { accepted: (attach) => near.resolve(attach(receiver)) },
+  );
+  const port = Number(listening.address.split(":").at(-1));
+  const far = connect({ port, host: HOST, allowHalfOpen: true });
+  await Promise.all([near.promise, once(far, "connect")]);
+  listening.close();
+  return { near: await near.promise, far };
+}
+
+async function connectTo(loop: Loop, receiver: Receiver): Promise<Ends> {
+  // Paused, or bytes could come before anybody listens for them.
+  const server = createServer({ allowHalfOpen: true, pauseOnConnect: true });
+  server.listen(0, HOST);
+  await once(server, "listening");
+  const accepted = once(server, "connection") as Promise<[Socket]>;
+  const { port } = server.address() as AddressInfo;
+  const opened = Promise.withResolvers<void>();
+  const near = loop.connect({ host: HOST, port }, connecting(receiver, opened.resolve));
+  await opened.promise;
+  const [far] = await accepted;
+  server.close();
+  far.resume();
+  return { near, far };
+}
+
+const connecting = (receiver: Receiver, opened: () => void): Connecting => ({
+  opened,
+  received: (bytes, from, to) => receiver.received(bytes, from, to),
+  drained: () => receiver.drained(),
+  ended: () => receiver.ended(),
+  closed: (reason) => receiver.closed(reason),
+});
 
 /** What happened to a connection, in order, and the bytes that were taken from it. */
 export class Collector implements Receiver {
