@@ -21,6 +21,8 @@ const PARTS = [
   { program: "memcached", package: "memcached", for: "conformance against real memcached" },
   { program: "memcstat", package: "libmemcached-tools", for: "libmemcached's tools with SASL" },
   { program: "memccapable", package: "libmemcached-tools", for: "memccapable" },
+  { program: "etcd", package: "etcd-server", for: "the cluster state in etcd" },
+  { program: "openssl", package: "openssl", for: "certificates for etcd" },
   { program: "nutcracker", package: "nutcracker", for: "ketama vectors from nutcracker" },
 ];
 

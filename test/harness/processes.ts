@@ -18,6 +18,7 @@ const OUTPUT_SIZE_MAX = 4 * 1024 * 1024;
 const EXTRA_FOLDERS = ["/usr/sbin", "/usr/local/sbin", "/sbin"];
 
 const PACKAGE_OF: Record<string, string> = {
+  etcd: "etcd-server",
   memcached: "memcached",
   memccapable: "libmemcached-tools",
   memcstat: "libmemcached-tools",

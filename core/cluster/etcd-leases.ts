@@ -1,0 +1,100 @@
+/**
+ * Claims on being alive, kept by etcd. Each is renewed three times in its time to live, and lost
+ * when etcd says that it is gone. While etcd is away nobody can know: it is renewed when etcd is
+ * back, if etcd still has it.
+ */
+import type { ILeaseGrantResponse, ILeaseKeepAliveRequest, ILeaseKeepAliveResponse } from "etcd3";
+import { every } from "../runtime/clock.ts";
+import { type EtcdClient, EtcdFailure } from "./etcd-client.ts";
+import { type Lease, StateUnavailable } from "./state.ts";
+
+const RENEWALS_PER_TTL = 3;
+
+interface Holding {
+  readonly id: string;
+  readonly ttlMs: number;
+  readonly lost: () => void;
+  stop(): void;
+}
+
+export class EtcdLeases {
+  readonly #client: EtcdClient;
+  readonly #held = new Map<string, Holding>();
+
+  constructor(client: EtcdClient) {
+    this.#client = client;
+  }
+
+  /** etcd counts in seconds and has a least time to live, twice as long as it needs to elect. */
+  async create(ttlMs: number): Promise<Lease> {
+    const { ID: id } = await this.#client.write<ILeaseGrantResponse>("Lease", "leaseGrant", {
+      TTL: Math.ceil(ttlMs / 1000),
+    });
+    const { promise: lost, resolve } = Promise.withResolvers<void>();
+    let isRenewing = false;
+    const timer = every(ttlMs / RENEWALS_PER_TTL, () => {
+      if (isRenewing) return;
+      isRenewing = true;
+      void this.#renew(holding).finally(() => {
+        isRenewing = false;
+      });
+    });
+    const holding: Holding = { id, ttlMs, lost: resolve, stop: () => timer.stop() };
+    this.#held.set(id, holding);
+    return { id, lost, revoke: () => this.#revoke(id) };
+  }
+
+  /** Whether this process renews it; leases of others may be alive as well. */
+  holds(id: string): boolean {
+    return this.#held.has(id);
+  }
+
+  close(): void {
+    for (const id of this.#held.keys()) this.#forget(id);
+  }
+
+  #forget(id: string): void {
+    this.#held.get(id)?.stop();
+    this.#held.delete(id);
+  }
+
+  async #revoke(id: string): Promise<void> {
+    this.#forget(id);
+    try {
+      await this.#client.write("Lease", "leaseRevoke", { ID: id });
+    } catch (error) {
+      // Nobody renews it any more: it ends by itself, or has ended.
+      const isEnding = error instanceof StateUnavailable;
+      if (!isEnding && !(error instanceof EtcdFailure && error.isLeaseGone)) throw error;
+    }
+  }
+
+  /** One question on a stream of its own: the next one may have to go to another endpoint. */
+  async #renew({ id, ttlMs, lost }: Holding): Promise<void> {
+    const secondsLeft = await this.#keepAlive(id, ttlMs / RENEWALS_PER_TTL);
+    if (secondsLeft !== 0 || !this.#held.has(id)) return;
+    this.#forget(id);
+    lost();
+  }
+
+  /** The seconds that it lives on; undefined when etcd did not say. */
+  #keepAlive(id: string, deadlineMs: number): Promise<number | undefined> {
+    return new Promise((resolve) => {
+      let cancel = (): void => {};
+      const heard = ({ TTL }: ILeaseKeepAliveResponse): void => {
+        resolve(Number(TTL));
+        cancel();
+      };
+      this.#client
+        .stream<ILeaseKeepAliveRequest, ILeaseKeepAliveResponse>(
+          { service: "Lease", method: "leaseKeepAlive", deadlineMs },
+          { heard, ended: () => resolve(undefined) },
+        )
+        .then((stream) => {
+          cancel = () => stream.cancel();
+          stream.write({ ID: id });
+        })
+        .catch(() => resolve(undefined)); // The next renewal tries again.
+    });
+  }
+}
