@@ -32,6 +32,7 @@ export const policiesSchema = z.strictObject({
   /** What a read gets that no shard answered: a miss, or an error. */
   unansweredRead: z.enum(["miss", "error"]).default("miss"),
 });
+export type Policies = z.infer<typeof policiesSchema>;
 
 /**
  * An isolated keyspace (the tenant). `bytes` is its size over all shards together; `plan` names
@@ -50,6 +51,9 @@ export const cacheRecord = z.strictObject({
   statsEpoch: count.default(0),
   createdAtMs: z.int(),
 });
+
+/** Claims a name for one cache: its id is the name, so no two caches ever get the same. */
+export const cacheNameRecord = z.strictObject({ cache: z.string() });
 
 /** SHA-256 over salt followed by the password; fit for passwords we generate (160 random bits). */
 const sha256Digest = z.strictObject({
@@ -92,6 +96,8 @@ export const credentialRecord = z.strictObject({
   networks: z.array(network).max(NETWORK_COUNT_MAX).default([]),
   primary: z.boolean().default(false),
   label: z.string().max(200).default(""),
+  /** Username of the credential that it was rotated to. */
+  replacedBy: z.string().nullable().default(null),
   createdAtMs: z.int(),
 });
 
@@ -215,6 +221,7 @@ export const proxyRecord = z.strictObject({
 
 export const RECORDS = {
   cache: cacheRecord,
+  cacheName: cacheNameRecord,
   credential: credentialRecord,
   node: nodeRecord,
   shard: shardRecord,

@@ -1,0 +1,85 @@
+/**
+ * Whether a change is in force: on every live proxy, which publishes the revision that it has
+ * applied, and for what shards do (opening, resizing, flushing) on every shard of the cache, too.
+ */
+import { z } from "zod";
+import type { Cache } from "../../core/cluster/records.ts";
+import type { Kept, View } from "../view.ts";
+import type { Parts } from "./change.ts";
+
+/** After so long the answer names who is missing. */
+export const APPLIED_MS_MAX = 5_000;
+
+export const appliedAnswer = z.strictObject({
+  revision: z.int(),
+  ms: z
+    .number()
+    .describe("From the commit until the last was in line, or until we stopped waiting"),
+  proxies: z.array(
+    z.strictObject({
+      name: z.string(),
+      appliedRevision: z.int(),
+      ms: z.number().nullable().describe("null: it has not applied the revision"),
+    }),
+  ),
+  missing: z.array(z.string()).describe("Proxies, and nodes where the change has shards to follow"),
+});
+export type Applied = z.output<typeof appliedAnswer>;
+
+export interface AppliedWish {
+  readonly revision: number;
+  /** Id of a cache whose shards have to follow as well. */
+  readonly cacheId?: string | undefined;
+  readonly limitMs?: number;
+}
+
+/** Resolves when all live proxies (and shards) are in line, or with `missing` after `limitMs`. */
+export async function whenApplied(
+  { view, clock }: Pick<Parts, "view" | "clock">,
+  { revision, cacheId, limitMs = APPLIED_MS_MAX }: AppliedWish,
+): Promise<Applied> {
+  const startedAtMs = clock.nowMs();
+  const since = (): number => Math.round((clock.nowMs() - startedAtMs) * 10) / 10;
+  const tookMs = new Map<string, number>();
+  let wanted = revision;
+  let lateNodes: string[] = [];
+  const isDone = (): boolean => {
+    const cache = cacheId === undefined ? undefined : view.caches.get(cacheId);
+    const shards = cache === undefined ? [] : view.shardsOf(cache.id);
+    lateNodes = cache === undefined ? [] : nodesBehind(view, cache);
+    // Proxies must have seen the shards, too, before clients can use them.
+    wanted = Math.max(revision, ...shards.map((shard) => shard.revision));
+    for (const { id, value } of view.proxies.values()) {
+      if (value.appliedRevision < wanted) tookMs.delete(id);
+      else if (!tookMs.has(id)) tookMs.set(id, since());
+    }
+    return lateNodes.length === 0 && lateProxies(view, wanted).length === 0;
+  };
+  await view.until(isDone, limitMs);
+  const proxies = [...view.proxies.values()].map(({ id, value }) => ({
+    name: id,
+    appliedRevision: value.appliedRevision,
+    ms: tookMs.get(id) ?? null,
+  }));
+  const missing = [...lateProxies(view, wanted), ...lateNodes];
+  return { revision, ms: since(), proxies, missing };
+}
+
+function lateProxies(view: View, revision: number): string[] {
+  const late = [...view.proxies.values()].filter(({ value }) => value.appliedRevision < revision);
+  return late.map(({ id }) => id);
+}
+
+/** Nodes whose shard of the cache is not what the cache wants; all when the sizes do not add up. */
+function nodesBehind(view: View, { id, value }: Kept<Cache>): string[] {
+  const shards = view.shardsOf(id);
+  const known = new Set([...view.nodes.keys(), ...shards.map((shard) => shard.value.node)]);
+  const inLine = shards.filter(({ value: shard }) => {
+    const hasFlushed = shard.flushedEpoch >= value.epoch && shard.statsEpoch >= value.statsEpoch;
+    return shard.state === "ready" && hasFlushed;
+  });
+  const size = shards.reduce((sum, shard) => sum + shard.value.bytes, 0);
+  if (known.size > 0 && size !== value.bytes) return [...known];
+  for (const { value: shard } of inLine) known.delete(shard.node);
+  return [...known];
+}

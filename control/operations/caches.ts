@@ -1,0 +1,341 @@
+/**
+ * Caches: made, changed, emptied, deleted. A cache is gone the moment its record is; credentials
+ * that one commit cannot hold follow in further ones, and whoever crashes between leaves orphans
+ * that upkeep removes (see `removeOrphans`).
+ */
+import { z } from "zod";
+import {
+  type Cache,
+  cacheRecord,
+  limitsSchema,
+  type Policies,
+  policiesSchema,
+} from "../../core/cluster/records.ts";
+import type { Change, Entry } from "../../core/cluster/state.ts";
+import type { Kept, View } from "../view.ts";
+import {
+  type Context,
+  change,
+  type Decision,
+  OWN_CHANGES_MAX,
+  outdated,
+  type Parts,
+} from "./change.ts";
+import { momentText, pageOf } from "./input.ts";
+import { removeOrphans } from "./orphans.ts";
+import {
+  conflict,
+  done,
+  forbidden,
+  type InputProblem,
+  invalid,
+  notFound,
+  type Outcome,
+  type Refused,
+} from "./outcome.ts";
+import { CACHE_SIZE_MAX, CUSTOM_PLAN, type Plan } from "./plans.ts";
+
+export const CACHE_COUNT_MAX = 10_000;
+/** Names are also accepted where ids are, so none may look like one. */
+const ID_PATTERN = /^c[0-9a-f]{12}$/;
+
+const name = cacheRecord.shape.name.refine(
+  (text) => !ID_PATTERN.test(text),
+  "looks like the id of a cache",
+);
+const bytes = z
+  .int()
+  .min(1024 * 1024)
+  .max(CACHE_SIZE_MAX)
+  .describe("Size over all nodes together");
+const plan = z.string().max(63).describe("Name of a plan; its size and limits apply");
+/** Given ones replace those of the plan; null lifts a limit. */
+const limits = z.strictObject({
+  sessionsMax: limitsSchema.shape.sessionsMax.unwrap().optional(),
+  newSessionsPerSecondMax: limitsSchema.shape.newSessionsPerSecondMax.unwrap().optional(),
+  operationsPerSecondMax: limitsSchema.shape.operationsPerSecondMax.unwrap().optional(),
+  valueSizeMax: limitsSchema.shape.valueSizeMax.unwrap().optional(),
+});
+const policies = z.strictObject({
+  unansweredRead: policiesSchema.shape.unansweredRead.unwrap().optional(),
+});
+
+export const newCacheInput = z.strictObject({
+  name,
+  plan: plan.optional(),
+  bytes: bytes.optional(),
+  limits: limits.optional(),
+  policies: policies.optional(),
+});
+export type NewCache = z.output<typeof newCacheInput>;
+
+export const cacheChangeInput = z.strictObject({
+  plan: plan.optional(),
+  bytes: bytes.optional(),
+  limits: limits.optional(),
+  policies: policies.optional(),
+  enabled: z.boolean().optional(),
+});
+export type CacheChange = z.output<typeof cacheChangeInput>;
+
+/** A cache as it is shown. */
+export const cacheAnswer = z.strictObject({
+  id: z.string(),
+  name: z.string(),
+  plan: z.string(),
+  bytes: z.int(),
+  limits: z.strictObject({
+    sessionsMax: z.int().nullable(),
+    newSessionsPerSecondMax: z.int().nullable(),
+    operationsPerSecondMax: z.int().nullable(),
+    valueSizeMax: z.int(),
+  }),
+  policies: z.strictObject({ unansweredRead: z.enum(["miss", "error"]) }),
+  enabled: z.boolean(),
+  createdAt: z.string(),
+  revision: z.int(),
+});
+export type ShownCache = z.output<typeof cacheAnswer>;
+
+export function shownCache({ id, value, revision }: Kept<Cache>): ShownCache {
+  const { name, plan, bytes, limits, policies, enabled, createdAtMs } = value;
+  const createdAt = momentText(createdAtMs);
+  return { id, name, plan, bytes, limits, policies, enabled, createdAt, revision };
+}
+
+export function listCaches(
+  { view }: Pick<Parts, "view">,
+  page: { after?: string | undefined; limit?: number | undefined } = {},
+): { caches: ShownCache[]; next: string | null } {
+  const byName = [...view.caches.values()].sort((a, b) => (a.value.name < b.value.name ? -1 : 1));
+  const { page: caches, next } = pageOf(byName, page, ({ value }) => value.name);
+  return { caches: caches.map(shownCache), next };
+}
+
+export function showCache(view: View, nameOrId: string): Outcome<ShownCache> {
+  const found = view.cache(nameOrId);
+  return found === undefined ? noCache(nameOrId) : done(shownCache(found), found.revision);
+}
+
+export const noCache = (nameOrId: string): Refused =>
+  notFound(`there is no cache ${JSON.stringify(nameOrId)}`);
+
+/** The cache as the state has it now, also when the view has not heard of it. */
+export async function findCache(
+  { state, view }: Pick<Parts, "state" | "view">,
+  nameOrId: string,
+): Promise<Entry<"cache"> | undefined> {
+  const known = view.cache(nameOrId)?.id;
+  if (known !== undefined) return state.get("cache", known);
+  if (ID_PATTERN.test(nameOrId)) return state.get("cache", nameOrId);
+  if (!cacheRecord.shape.name.safeParse(nameOrId).success) return undefined;
+  const claim = await state.get("cacheName", nameOrId);
+  return claim === undefined ? undefined : state.get("cache", claim.value.cache);
+}
+
+export async function createCache(
+  parts: Parts,
+  context: Context,
+  input: NewCache,
+): Promise<Outcome<ShownCache>> {
+  const id = `c${Buffer.from(parts.secureBytes(6)).toString("hex")}`;
+  return change(parts, context, async () => {
+    const sized = sizedBy(parts.plans, input, undefined);
+    if (!sized.ok) return sized;
+    const existing = await findCache(parts, input.name);
+    if (existing !== undefined) {
+      return conflict(`there is a cache named ${input.name} already`, existing.revision);
+    }
+    if (parts.view.caches.size >= CACHE_COUNT_MAX) {
+      return forbidden(`there are ${CACHE_COUNT_MAX} caches; delete one first`);
+    }
+    const { name } = input;
+    const value = cacheRecord.parse({
+      name,
+      ...sized.value,
+      policies: input.policies ?? {},
+      createdAtMs: parts.clock.unixMs(),
+    });
+    return {
+      ok: true,
+      revision: 0,
+      changes: [
+        { kind: "cacheName", id: name, value: { cache: id }, expected: 0 },
+        { kind: "cache", id, value, expected: 0 },
+      ],
+      audit: {
+        action: "cache.create",
+        cache: id,
+        subject: name,
+        before: null,
+        after: audited({ id, value, revision: 0 }),
+      },
+      value: (revision) => shownCache({ id, value, revision }),
+    };
+  });
+}
+
+/** Size, limits, policies, on and off: whatever is given. */
+export async function changeCache(
+  parts: Parts,
+  context: Context,
+  nameOrId: string,
+  input: CacheChange,
+): Promise<Outcome<ShownCache>> {
+  return changeRecord(parts, context, nameOrId, async ({ value }) => {
+    const sized = sizedBy(parts.plans, input, value);
+    if (!sized.ok) return sized;
+    const policies: Policies = { ...value.policies };
+    if (input.policies?.unansweredRead !== undefined) {
+      policies.unansweredRead = input.policies.unansweredRead;
+    }
+    const enabled = input.enabled ?? value.enabled;
+    return { ok: true, action: actionOf(input), value: { ...sized.value, policies, enabled } };
+  });
+}
+
+/** All shards of the cache are emptied: they see that its epoch has grown. */
+export async function flushCache(
+  parts: Parts,
+  context: Context,
+  nameOrId: string,
+): Promise<Outcome<ShownCache>> {
+  return changeRecord(parts, context, nameOrId, async ({ value }) => {
+    return { ok: true, action: "cache.flush", value: { epoch: value.epoch + 1 } };
+  });
+}
+
+/** Counters begin anew at the shards. */
+export async function resetStats(
+  parts: Parts,
+  context: Context,
+  nameOrId: string,
+): Promise<Outcome<ShownCache>> {
+  return changeRecord(parts, context, nameOrId, async ({ value }) => {
+    return { ok: true, action: "cache.resetStats", value: { statsEpoch: value.statsEpoch + 1 } };
+  });
+}
+
+/** With all its credentials: those that fit in the commit of the cache, then the others. */
+export async function deleteCache(
+  parts: Parts,
+  context: Context,
+  nameOrId: string,
+): Promise<Outcome<ShownCache>> {
+  const outcome = await change(
+    parts,
+    context,
+    async (): Promise<Decision<ShownCache> | Refused> => {
+      const found = await findCache(parts, nameOrId);
+      if (found === undefined) return noCache(nameOrId);
+      const stale = outdated(context, found);
+      if (stale !== undefined) return stale;
+      const { id, value, revision } = found;
+      const credentials = parts.view.credentialsOf(id);
+      const first = credentials.slice(0, OWN_CHANGES_MAX - 2).map((credential) => credential.id);
+      const changes: Change[] = [
+        { kind: "cache", id, value: null, expected: revision },
+        { kind: "cacheName", id: value.name, value: null },
+        ...first.map((username) => ({ kind: "credential", id: username, value: null }) as const),
+      ];
+      const before = {
+        ...audited({ id, value, revision }),
+        credentials: first,
+        credentialCount: credentials.length,
+      };
+      return {
+        ok: true,
+        revision,
+        changes,
+        audit: { action: "cache.delete", cache: id, subject: value.name, before, after: null },
+        value: () => shownCache(found),
+      };
+    },
+  );
+  if (!outcome.ok) return outcome;
+  const rest = await removeOrphans(parts, context, outcome.value.id);
+  // The cache is gone already; what could not follow is left to upkeep.
+  return rest.ok ? done(outcome.value, Math.max(outcome.revision, rest.revision)) : outcome;
+}
+
+type Changed =
+  | { readonly ok: true; readonly action: string; readonly value: Partial<Cache> }
+  | Refused;
+
+/** Changes fields of one cache; nothing is written when all are as wished. */
+function changeRecord(
+  parts: Parts,
+  context: Context,
+  nameOrId: string,
+  decide: (found: Entry<"cache">) => Promise<Changed>,
+): Promise<Outcome<ShownCache>> {
+  return change(parts, context, async () => {
+    const found = await findCache(parts, nameOrId);
+    if (found === undefined) return noCache(nameOrId);
+    const stale = outdated(context, found);
+    if (stale !== undefined) return stale;
+    const decided = await decide(found);
+    if (!decided.ok) return decided;
+    const { id, revision } = found;
+    const value: Cache = { ...found.value, ...decided.value };
+    const isSame = JSON.stringify(value) === JSON.stringify(found.value);
+    return {
+      ok: true,
+      revision,
+      changes: isSame ? [] : [{ kind: "cache", id, value, expected: revision }],
+      audit: {
+        action: decided.action,
+        cache: id,
+        subject: value.name,
+        before: audited(found),
+        after: audited({ id, value, revision }),
+      },
+      value: (now) => shownCache({ id, value, revision: now }),
+    };
+  });
+}
+
+function actionOf(input: CacheChange): string {
+  const { enabled, ...others } = input;
+  const isAlone = Object.values(others).every((value) => value === undefined);
+  if (enabled === undefined || !isAlone) return "cache.change";
+  return enabled ? "cache.enable" : "cache.disable";
+}
+
+/** What the audit log keeps: as it is shown, with the counters that a flush or reset moves. */
+function audited(kept: Kept<Cache>) {
+  const { revision: _, ...shown } = shownCache(kept);
+  return { ...shown, epoch: kept.value.epoch, statsEpoch: kept.value.statsEpoch };
+}
+
+type Sized =
+  | { readonly ok: true; readonly value: Pick<Cache, "plan" | "bytes" | "limits"> }
+  | Refused;
+
+/** Plan, size and limits after what was given: the plan's, unless said otherwise. */
+function sizedBy(
+  plans: readonly Plan[],
+  input: Pick<CacheChange, "plan" | "bytes" | "limits">,
+  before: Cache | undefined,
+): Sized {
+  const chosen = plans.find((one) => one.name === input.plan);
+  const problems: InputProblem[] = [];
+  const isUnchanged = input.plan === before?.plan;
+  if (input.plan !== undefined && chosen === undefined && !isUnchanged) {
+    const names = plans.map((one) => one.name).join(", ");
+    problems.push({ path: "plan", message: `there is no such plan; there are ${names}` });
+  }
+  const size = input.bytes ?? chosen?.bytes ?? before?.bytes;
+  if (size === undefined && input.plan === undefined) {
+    problems.push({ path: "plan", message: "plan or bytes is required" });
+  }
+  if (problems.length > 0 || size === undefined) return invalid(...problems);
+  const base = chosen?.limits ?? before?.limits ?? limitsSchema.parse({});
+  const given = Object.entries(input.limits ?? {}).filter(([, limit]) => limit !== undefined);
+  const isOwnSize = input.bytes !== undefined && input.bytes !== (chosen ?? before)?.bytes;
+  const plan = isOwnSize ? CUSTOM_PLAN : (input.plan ?? before?.plan ?? CUSTOM_PLAN);
+  return {
+    ok: true,
+    value: { plan, bytes: size, limits: { ...base, ...Object.fromEntries(given) } },
+  };
+}

@@ -1,0 +1,558 @@
+/**
+ * Credentials: made, shown, changed, promoted, rotated, deleted. A cache that has credentials has
+ * exactly one primary; whoever takes it away puts another in its place in the same commit. A
+ * password is in the answer to the one who made it and nowhere else.
+ */
+import { z } from "zod";
+import {
+  type Digest,
+  digestOf,
+  newCredential,
+  PASSWORD_SIZE_MAX,
+} from "../../core/cluster/credentials.ts";
+import {
+  type Credential,
+  credentialRecord,
+  NETWORK_COUNT_MAX,
+  RIGHTS,
+  type Right,
+} from "../../core/cluster/records.ts";
+import type { Change, Entry } from "../../core/cluster/state.ts";
+import type { Kept, KnownCredential, View } from "../view.ts";
+import { findCache, noCache } from "./caches.ts";
+import { type Context, change, type Decision, outdated, type Parts } from "./change.ts";
+import { momentInput, momentOrNull, momentText, pageOf } from "./input.ts";
+import { usesOf } from "./orphans.ts";
+import {
+  conflict,
+  done,
+  forbidden,
+  type InputProblem,
+  invalid,
+  notFound,
+  type Outcome,
+  type Refused,
+} from "./outcome.ts";
+
+export const CREDENTIALS_PER_CACHE_MAX = 100_000;
+export const OVERLAP_SECONDS_MAX = 30 * 24 * 3600;
+const OVERLAP_SECONDS_DEFAULT = 3600;
+const ADDRESS_COUNT_MAX = 100;
+
+/** A username is an id in the state, a key on the wire and a word in a URL. */
+const username = z
+  .string()
+  .regex(/^[A-Za-z0-9](?:[A-Za-z0-9._@-]{0,62}[A-Za-z0-9])?$/, "letters, digits, . _ @ -");
+const password = z
+  .string()
+  .min(8, "at least 8 characters")
+  .refine(
+    (text) => Buffer.byteLength(text) <= PASSWORD_SIZE_MAX,
+    `at most ${PASSWORD_SIZE_MAX} bytes`,
+  )
+  .refine((text) => !/\p{Cc}/u.test(text), "no control characters");
+const rights = z.array(z.enum(RIGHTS)).min(1, "at least one right").max(RIGHTS.length);
+const networks = z.array(credentialRecord.shape.networks.unwrap().element).max(NETWORK_COUNT_MAX);
+const label = z
+  .string()
+  .max(200)
+  .refine((text) => !/\p{Cc}/u.test(text), "no control characters");
+const expiresAt = momentInput.nullable();
+
+export const newCredentialInput = z.strictObject({
+  label: label.optional().describe("For people: who uses it"),
+  rights: rights.optional().describe("Default: read and write"),
+  keyPrefix: credentialRecord.shape.keyPrefix
+    .unwrap()
+    .optional()
+    .describe("Put before every key; it reaches nothing else"),
+  expiresAt: expiresAt.optional().describe("When it stops working; null for never"),
+  networks: networks.optional().describe("Source networks it may be used from; none: everywhere"),
+  username: username.optional().describe("Together with password: a login that exists elsewhere"),
+  password: password.optional().describe("Kept as a slow digest; never shown"),
+});
+export type NewCredentialInput = z.output<typeof newCredentialInput>;
+
+export const credentialChangeInput = z.strictObject({
+  label: label.optional(),
+  rights: rights.optional(),
+  expiresAt: expiresAt.optional(),
+  networks: networks.optional(),
+});
+export type CredentialChange = z.output<typeof credentialChangeInput>;
+
+export const rotationInput = z.strictObject({
+  overlapSeconds: z
+    .int()
+    .min(0)
+    .max(OVERLAP_SECONDS_MAX)
+    .default(OVERLAP_SECONDS_DEFAULT)
+    .describe("How long the old credential goes on working"),
+});
+export type Rotation = z.output<typeof rotationInput>;
+
+const shown = {
+  username: z.string(),
+  cache: z.string().describe("Name of its cache"),
+  label: z.string(),
+  rights: z.array(z.enum(RIGHTS)),
+  keyPrefix: z.string(),
+  expiresAt: z.string().nullable(),
+  networks: z.array(z.string()),
+  primary: z.boolean(),
+  replacedBy: z.string().nullable().describe("What it was rotated to"),
+  createdAt: z.string(),
+  revision: z.int(),
+};
+/** A credential as it is shown, with who still uses it. */
+export const credentialAnswer = z.strictObject({
+  ...shown,
+  lastUsedAt: z.string().nullable(),
+  sessions: z.int().describe("Logged in with it now, over all proxies"),
+  addresses: z.array(z.strictObject({ address: z.string(), sessions: z.int() })),
+});
+export type ShownCredential = z.output<typeof credentialAnswer>;
+
+/** What its maker gets, once. */
+export const madeCredentialAnswer = z.strictObject({
+  ...shown,
+  password: z.string().describe("Shown now and never again"),
+  env: z.strictObject({
+    MEMCACHIER_SERVERS: z.string(),
+    MEMCACHIER_USERNAME: z.string(),
+    MEMCACHIER_PASSWORD: z.string(),
+  }),
+});
+export type MadeCredential = z.output<typeof madeCredentialAnswer>;
+
+export function listCredentials(
+  { view }: Pick<Parts, "view">,
+  nameOrId: string,
+  page: { after?: string | undefined; limit?: number | undefined } = {},
+): Outcome<{ credentials: ShownCredential[]; next: string | null }> {
+  const cache = view.cache(nameOrId);
+  if (cache === undefined) return noCache(nameOrId);
+  const { page: found, next } = pageOf(view.credentialsOf(cache.id), page, ({ id }) => id);
+  const credentials = found.map((kept) => shownCredential(view, kept));
+  return done({ credentials, next }, view.revision);
+}
+
+export function showCredential(
+  { view }: Pick<Parts, "view">,
+  nameOrId: string,
+  username: string,
+): Outcome<ShownCredential> {
+  const cache = view.cache(nameOrId);
+  if (cache === undefined) return noCache(nameOrId);
+  const kept = view.credentials.get(username);
+  if (kept?.value.cache !== cache.id) return noCredential(username);
+  return done(shownCredential(view, kept), kept.revision);
+}
+
+/** The first one becomes the primary. Give username and password to import a login. */
+export async function createCredential(
+  parts: Parts,
+  context: Context,
+  nameOrId: string,
+  input: NewCredentialInput,
+): Promise<Outcome<MadeCredential>> {
+  const problems = problemsOf(parts, { rights: ["read", "write"], ...defined(input) });
+  if ((input.username === undefined) !== (input.password === undefined)) {
+    const path = input.username === undefined ? "username" : "password";
+    problems.push({ path, message: "username and password are imported together" });
+  }
+  if (problems.length > 0) return invalid(...problems);
+  const login = await loginFor(parts, input);
+  return change(parts, context, async () => {
+    const cache = await findCache(parts, nameOrId);
+    if (cache === undefined) return noCache(nameOrId);
+    const taken = await parts.state.get("credential", login.username);
+    if (taken !== undefined) return conflict("that username is taken", taken.revision);
+    const first = await touchWhenFirst(parts, cache);
+    if (parts.view.credentialCount(cache.id) >= CREDENTIALS_PER_CACHE_MAX) {
+      return forbidden(`the cache has ${CREDENTIALS_PER_CACHE_MAX} credentials; delete one first`);
+    }
+    const value = credentialRecord.parse({
+      cache: cache.id,
+      digest: login.digest,
+      rights: inOrder(input.rights ?? ["read", "write"]),
+      keyPrefix: input.keyPrefix ?? "",
+      expiresAtMs: momentMs(input.expiresAt ?? null),
+      networks: input.networks ?? [],
+      primary: first !== undefined,
+      label: input.label ?? "",
+      createdAtMs: parts.clock.unixMs(),
+    });
+    const action = input.password === undefined ? "credential.create" : "credential.import";
+    return decisionToMake(parts, { action, cache, login, value, changes: first ?? [] });
+  });
+}
+
+export async function changeCredential(
+  parts: Parts,
+  context: Context,
+  { cache, username }: Subject,
+  input: CredentialChange,
+): Promise<Outcome<ShownCredential>> {
+  return changeOne(parts, context, { cache, username }, async (found) => {
+    const merged = { keyPrefix: found.value.keyPrefix, rights: found.value.rights };
+    const problems = problemsOf(parts, { ...merged, ...defined(input) });
+    if (problems.length > 0) return invalid(...problems);
+    const { value } = found;
+    const expiresAtMs =
+      input.expiresAt === undefined ? value.expiresAtMs : momentMs(input.expiresAt);
+    const after: Credential = {
+      ...value,
+      rights: input.rights === undefined ? value.rights : inOrder(input.rights),
+      label: input.label ?? value.label,
+      networks: input.networks ?? value.networks,
+      expiresAtMs,
+      // Who keeps the old one after all takes the rotation back.
+      replacedBy: expiresAtMs === null ? null : value.replacedBy,
+    };
+    return { ok: true, action: "credential.change", after, changes: [] };
+  });
+}
+
+export async function promoteCredential(
+  parts: Parts,
+  context: Context,
+  { cache, username }: Subject,
+): Promise<Outcome<ShownCredential>> {
+  return changeOne(parts, context, { cache, username }, async (found) => {
+    if (found.value.primary) {
+      return { ok: true, action: "credential.promote", after: found.value, changes: [] };
+    }
+    const changes: Change[] = [];
+    for (const { id, value } of parts.view.credentialsOf(found.value.cache)) {
+      if (!value.primary) continue;
+      const other = await parts.state.get("credential", id);
+      if (other?.value.primary !== true) continue;
+      const demoted = { ...other.value, primary: false };
+      changes.push({ kind: "credential", id, value: demoted, expected: other.revision });
+    }
+    const after = { ...found.value, primary: true };
+    return { ok: true, action: "credential.promote", after, changes };
+  });
+}
+
+/**
+ * Makes a credential like it; the old one works until the overlap is over and then dies by itself
+ * (see upkeep). A rotated primary hands that on, too. What has been rotated already is not rotated
+ * again, so that repeating a request whose answer got lost makes no third one.
+ */
+export async function rotateCredential(
+  parts: Parts,
+  context: Context,
+  { cache: nameOrId, username }: Subject,
+  { overlapSeconds }: Rotation,
+): Promise<Outcome<MadeCredential>> {
+  const login = await loginFor(parts, {});
+  return change(parts, context, async () => {
+    const located = await locate(parts, context, { cache: nameOrId, username });
+    if (!located.ok) return located;
+    const { cache, found } = located;
+    const { replacedBy } = found.value;
+    if (replacedBy !== null) {
+      const message = `${username} was rotated to ${replacedBy} already; rotate that, or delete it`;
+      return conflict(message, found.revision);
+    }
+    const nowMs = parts.clock.unixMs();
+    const endMs = nowMs + overlapSeconds * 1000;
+    const expiresAtMs = Math.min(endMs, found.value.expiresAtMs ?? endMs);
+    const old: Credential = {
+      ...found.value,
+      primary: false,
+      expiresAtMs,
+      replacedBy: login.username,
+    };
+    const expected = found.revision;
+    const changes: Change[] =
+      overlapSeconds > 0
+        ? [{ kind: "credential", id: username, value: old, expected }]
+        : [
+            { kind: "credential", id: username, value: null, expected },
+            ...usesOf(parts.view, username),
+          ];
+    const value: Credential = { ...found.value, digest: login.digest, createdAtMs: nowMs };
+    const before = audited(username, found.value);
+    const action = "credential.rotate";
+    return decisionToMake(parts, { action, cache, login, value, changes, before });
+  });
+}
+
+/** The last one only with force: after that nobody can use the cache until one is made. */
+export async function deleteCredential(
+  parts: Parts,
+  context: Context,
+  { cache: nameOrId, username }: Subject,
+  { force = false }: { force?: boolean | undefined } = {},
+): Promise<Outcome<ShownCredential>> {
+  return change(parts, context, async () => {
+    const located = await locate(parts, context, { cache: nameOrId, username });
+    if (!located.ok) return located;
+    return decisionToDelete(parts, located.found, { force, action: "credential.delete" });
+  });
+}
+
+/** Deletes the credential if its time has come; otherwise nothing happens. */
+export async function expireCredential(
+  parts: Parts,
+  context: Context,
+  username: string,
+): Promise<Outcome<ShownCredential>> {
+  return change(parts, context, async () => {
+    const found = await parts.state.get("credential", username);
+    const endMs = found?.value.expiresAtMs ?? Number.POSITIVE_INFINITY;
+    if (found === undefined || endMs > parts.clock.unixMs()) return noCredential(username);
+    return decisionToDelete(parts, found, { force: true, action: "credential.expire" });
+  });
+}
+
+/** Where applications connect, one after the other. */
+export function serversOf({ servers, view }: Pick<Parts, "servers" | "view">): string[] {
+  if (servers.length > 0) return [...servers];
+  const byName = [...view.proxies.values()].sort((a, b) =>
+    a.id.localeCompare(b.id, "en", { numeric: true }),
+  );
+  return [...new Set(byName.flatMap(({ value }) => value.addresses))];
+}
+
+/** Names the credential and the cache that it must belong to. */
+export interface Subject {
+  /** Name or id. */
+  readonly cache: string;
+  readonly username: string;
+}
+
+const noCredential = (username: string): Refused =>
+  notFound(`there is no credential ${JSON.stringify(username)} in this cache`);
+
+type Located =
+  | { readonly ok: true; readonly cache: Entry<"cache">; readonly found: Entry<"credential"> }
+  | Refused;
+
+async function locate(parts: Parts, context: Context, subject: Subject): Promise<Located> {
+  const cache = await findCache(parts, subject.cache);
+  if (cache === undefined) return noCache(subject.cache);
+  if (!username.safeParse(subject.username).success) return noCredential(subject.username);
+  const found = await parts.state.get("credential", subject.username);
+  if (found?.value.cache !== cache.id) return noCredential(subject.username);
+  return outdated(context, found) ?? { ok: true, cache, found };
+}
+
+type Changed =
+  | {
+      readonly ok: true;
+      readonly action: string;
+      readonly after: Credential;
+      readonly changes: Change[];
+    }
+  | Refused;
+
+function changeOne(
+  parts: Parts,
+  context: Context,
+  subject: Subject,
+  decide: (found: Entry<"credential">) => Promise<Changed>,
+): Promise<Outcome<ShownCredential>> {
+  return change(parts, context, async () => {
+    const located = await locate(parts, context, subject);
+    if (!located.ok) return located;
+    const { found } = located;
+    const decided = await decide(found);
+    if (!decided.ok) return decided;
+    const { id, revision } = found;
+    const value = decided.after;
+    const isSame = JSON.stringify(value) === JSON.stringify(found.value);
+    const changes: Change[] = isSame
+      ? []
+      : [...decided.changes, { kind: "credential", id, value, expected: revision }];
+    return {
+      ok: true,
+      revision,
+      changes,
+      username: id,
+      audit: {
+        action: decided.action,
+        cache: value.cache,
+        subject: id,
+        before: audited(id, found.value),
+        after: audited(id, value),
+      },
+      value: (now) => shownCredential(parts.view, { id, value, revision: now }),
+    };
+  });
+}
+
+interface Making {
+  readonly action: string;
+  readonly cache: Entry<"cache">;
+  readonly login: NewLogin;
+  readonly value: Credential;
+  readonly changes: readonly Change[];
+  readonly before?: ReturnType<typeof audited>;
+}
+
+function decisionToMake(parts: Parts, making: Making): Decision<MadeCredential> {
+  const { action, cache, login, value, changes, before } = making;
+  const { username, password } = login;
+  return {
+    ok: true,
+    revision: 0,
+    username,
+    changes: [...changes, { kind: "credential", id: username, value, expected: 0 }],
+    audit: {
+      action,
+      cache: cache.id,
+      subject: before?.username ?? username,
+      before: before ?? null,
+      after: audited(username, value),
+    },
+    value: (revision) => ({
+      ...shownPart(parts.view, { id: username, value, revision }),
+      cache: cache.value.name,
+      password,
+      env: {
+        MEMCACHIER_SERVERS: serversOf(parts).join(","),
+        MEMCACHIER_USERNAME: username,
+        MEMCACHIER_PASSWORD: password,
+      },
+    }),
+  };
+}
+
+/** Deleting the primary makes the oldest of the others primary, one that stays if there is one. */
+async function decisionToDelete(
+  parts: Parts,
+  found: Entry<"credential">,
+  { force, action }: { force: boolean; action: string },
+): Promise<Decision<ShownCredential> | Refused> {
+  const { id, value, revision } = found;
+  const others = parts.view.credentialsOf(value.cache).filter((one) => one.id !== id);
+  const heirEntry = value.primary ? await heirOf(parts, others) : undefined;
+  const isLast = value.primary ? heirEntry === undefined : others.length === 0;
+  if (isLast && !force) {
+    return conflict(`${id} is the last credential of the cache; say force to delete it`, revision);
+  }
+  const changes: Change[] = [
+    { kind: "credential", id, value: null, expected: revision },
+    ...usesOf(parts.view, id),
+  ];
+  if (heirEntry !== undefined) {
+    const promoted = { ...heirEntry.value, primary: true };
+    const expected = heirEntry.revision;
+    changes.push({ kind: "credential", id: heirEntry.id, value: promoted, expected });
+  }
+  const after = heirEntry === undefined ? null : { primary: heirEntry.id };
+  return {
+    ok: true,
+    revision,
+    changes,
+    username: id,
+    audit: { action, cache: value.cache, subject: id, before: audited(id, value), after },
+    value: (now) => shownCredential(parts.view, { id, value, revision: now }),
+  };
+}
+
+/** Asks the state: the view may show others that are gone. */
+async function heirOf({ state }: Parts, others: readonly Kept<KnownCredential>[]) {
+  for (const { id } of others.toSorted(byFitness)) {
+    const entry = await state.get("credential", id);
+    if (entry !== undefined) return entry;
+  }
+  return undefined;
+}
+
+function byFitness(a: Kept<KnownCredential>, b: Kept<KnownCredential>): number {
+  const endOf = ({ value }: Kept<KnownCredential>) => value.expiresAtMs ?? Number.MAX_SAFE_INTEGER;
+  return endOf(b) - endOf(a) || a.value.createdAtMs - b.value.createdAtMs;
+}
+
+/**
+ * The first credential of a cache becomes primary. Two may be made at the same time: whoever makes
+ * the first also writes the cache anew, so that the second sees a conflict and then the first.
+ */
+async function touchWhenFirst(
+  { view }: Parts,
+  { id, value, revision }: Entry<"cache">,
+): Promise<Change[] | undefined> {
+  await view.reached(revision);
+  if (view.credentialsOf(id).some((one) => one.value.primary)) return undefined;
+  return [{ kind: "cache", id, value, expected: revision }];
+}
+
+interface NewLogin {
+  readonly username: string;
+  readonly password: string;
+  readonly digest: Digest;
+}
+
+async function loginFor(
+  { secureBytes }: Parts,
+  { username, password }: Pick<NewCredentialInput, "username" | "password">,
+): Promise<NewLogin> {
+  if (username === undefined || password === undefined) return newCredential(secureBytes);
+  return { username, password, digest: digestOf(password) };
+}
+
+/** What no single field's schema can tell. */
+function problemsOf(
+  { clock }: Pick<Parts, "clock">,
+  input: { rights: readonly Right[]; keyPrefix?: string; expiresAt?: string | null },
+): InputProblem[] {
+  const problems: InputProblem[] = [];
+  const endMs = momentMs(input.expiresAt ?? null);
+  if (endMs !== null && endMs <= clock.unixMs()) {
+    problems.push({ path: "expiresAt", message: "is in the past" });
+  }
+  if (input.rights.includes("api") && (input.keyPrefix ?? "") !== "") {
+    const message = "not with a key prefix: it could make itself a credential without one";
+    problems.push({ path: "rights", message });
+  }
+  return problems;
+}
+
+const momentMs = (text: string | null): number | null => (text === null ? null : Date.parse(text));
+
+function inOrder(rights: readonly Right[]): Right[] {
+  return RIGHTS.filter((right) => rights.includes(right));
+}
+
+function defined<T extends object>(input: T): { [K in keyof T]: Exclude<T[K], undefined> } {
+  const entries = Object.entries(input).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(entries) as { [K in keyof T]: Exclude<T[K], undefined> };
+}
+
+/** Without revision, password or digest: what the audit log keeps. */
+function audited(username: string, value: KnownCredential) {
+  const { label, rights, keyPrefix, expiresAtMs, networks, primary, replacedBy } = value;
+  const expiresAt = momentOrNull(expiresAtMs);
+  return { username, label, rights, keyPrefix, expiresAt, networks, primary, replacedBy };
+}
+
+function shownPart(view: View, { id, value, revision }: Kept<KnownCredential>) {
+  const cache = view.caches.get(value.cache)?.value.name ?? value.cache;
+  const createdAt = momentText(value.createdAtMs);
+  return { ...audited(id, value), cache, createdAt, revision };
+}
+
+/** Sessions count only while the proxy that told of them is still the same process. */
+function shownCredential(view: View, kept: Kept<KnownCredential>): ShownCredential {
+  const byAddress = new Map<string, number>();
+  let lastUsedAtMs: number | null = null;
+  let sessions = 0;
+  for (const [proxy, use] of view.lastUseOf(kept.id)) {
+    lastUsedAtMs = Math.max(lastUsedAtMs ?? 0, use.lastUsedAtMs);
+    if (view.proxies.get(proxy)?.value.startedAtMs !== use.startedAtMs) continue;
+    sessions += use.sessions;
+    for (const { address, sessions } of use.addresses) {
+      byAddress.set(address, (byAddress.get(address) ?? 0) + sessions);
+    }
+  }
+  const addresses = [...byAddress]
+    .map(([address, sessions]) => ({ address, sessions }))
+    .sort((a, b) => b.sessions - a.sessions)
+    .slice(0, ADDRESS_COUNT_MAX);
+  return { ...shownPart(view, kept), lastUsedAt: momentOrNull(lastUsedAtMs), sessions, addresses };
+}

@@ -1,0 +1,88 @@
+/** What runs: nodes, proxies, and the whole in one answer. */
+import { z } from "zod";
+import type { Parts } from "./change.ts";
+import { momentText } from "./input.ts";
+
+export const nodeAnswer = z.strictObject({
+  name: z.string(),
+  engine: z.string(),
+  weight: z.int(),
+  ready: z.boolean(),
+  startedAt: z.string(),
+  shards: z.int(),
+  bytes: z.int().describe("Size of its shards together"),
+});
+export type ShownNode = z.output<typeof nodeAnswer>;
+
+export const proxyAnswer = z.strictObject({
+  name: z.string(),
+  addresses: z.array(z.string()),
+  ready: z.boolean(),
+  appliedRevision: z.int(),
+  startedAt: z.string(),
+  sessions: z.int().describe("Logged in, over all caches"),
+});
+export type ShownProxy = z.output<typeof proxyAnswer>;
+
+export const statusAnswer = z.strictObject({
+  version: z.string(),
+  revision: z.int(),
+  stateReachable: z.boolean(),
+  caches: z.int(),
+  credentials: z.int(),
+  nodes: z.array(nodeAnswer),
+  proxies: z.array(proxyAnswer),
+});
+export type Status = z.output<typeof statusAnswer>;
+
+type Seeing = Pick<Parts, "view">;
+
+export function listNodes({ view }: Seeing): ShownNode[] {
+  const shards = [...view.shards.values()];
+  return inOrder(view.nodes).map(({ id, value }) => {
+    const { engine, weight, ready, startedAtMs } = value;
+    const own = shards.filter((shard) => shard.value.node === id);
+    return {
+      name: id,
+      engine,
+      weight,
+      ready,
+      startedAt: momentText(startedAtMs),
+      shards: own.length,
+      bytes: own.reduce((sum, shard) => sum + shard.value.bytes, 0),
+    };
+  });
+}
+
+export function listProxies({ view }: Seeing): ShownProxy[] {
+  const sessions = new Map<string, number>();
+  for (const { id, value } of view.usage.values()) {
+    const proxy = id.slice(id.lastIndexOf("/") + 1);
+    sessions.set(proxy, (sessions.get(proxy) ?? 0) + value.sessions);
+  }
+  return inOrder(view.proxies).map(({ id, value }) => {
+    const { addresses, ready, appliedRevision, startedAtMs } = value;
+    const startedAt = momentText(startedAtMs);
+    const count = sessions.get(id) ?? 0;
+    return { name: id, addresses, ready, appliedRevision, startedAt, sessions: count };
+  });
+}
+
+export function showStatus(
+  { view }: Seeing,
+  { version, stateReachable }: { version: string; stateReachable: boolean },
+): Status {
+  return {
+    version,
+    revision: view.revision,
+    stateReachable,
+    caches: view.caches.size,
+    credentials: view.credentials.size,
+    nodes: listNodes({ view }),
+    proxies: listProxies({ view }),
+  };
+}
+
+function inOrder<T extends { id: string }>(map: ReadonlyMap<string, T>): T[] {
+  return [...map.values()].sort((a, b) => a.id.localeCompare(b.id, "en", { numeric: true }));
+}

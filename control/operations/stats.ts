@@ -1,0 +1,122 @@
+/**
+ * Statistics of one cache, under the names that MemCachier's users know: what its shards count,
+ * asked of each over a connection and added up, and what only proxies know (sessions, logins,
+ * bytes of clients), which they publish. A shard that does not answer is left out and counted.
+ */
+import { createConnection } from "node:net";
+import { z } from "zod";
+import { parseAddress } from "../../core/runtime/config.ts";
+import { noCache } from "./caches.ts";
+import type { Parts } from "./change.ts";
+import { done, type Outcome } from "./outcome.ts";
+
+const ANSWER_MS_MAX = 1_000;
+const ANSWER_SIZE_MAX = 64 * 1024;
+const ASKED_AT_ONCE_MAX = 64;
+
+/** Names as they are told, with what shards call them. */
+const FROM_SHARDS = {
+  bytes: "bytes",
+  cas_badval: "cas_badval",
+  cas_hits: "cas_hits",
+  cas_misses: "cas_misses",
+  cmd_delete: ["delete_hits", "delete_misses"],
+  cmd_flush: "cmd_flush",
+  cmd_get: "cmd_get",
+  cmd_set: "cmd_set",
+  cmd_touch: "cmd_touch",
+  curr_items: "curr_items",
+  decr_hits: "decr_hits",
+  decr_misses: "decr_misses",
+  delete_hits: "delete_hits",
+  delete_misses: "delete_misses",
+  evictions: "evictions",
+  expired: "get_expired",
+  get_hits: "get_hits",
+  get_misses: "get_misses",
+  incr_hits: "incr_hits",
+  incr_misses: "incr_misses",
+  limit_maxbytes: "limit_maxbytes",
+  total_items: "total_items",
+  touch_hits: "touch_hits",
+  touch_misses: "touch_misses",
+} as const satisfies Record<string, string | readonly string[]>;
+
+/** Names as they are told, with the field of a proxy's usage record. */
+const FROM_PROXIES = {
+  auth_cmds: "authCommands",
+  auth_errors: "authErrors",
+  bytes_read: "bytesRead",
+  bytes_written: "bytesWritten",
+  curr_connections: "sessions",
+  total_connections: "sessionsTotal",
+} as const;
+
+type StatName = keyof typeof FROM_SHARDS | keyof typeof FROM_PROXIES | "time";
+
+export const statsAnswer = z.strictObject({
+  stats: z.record(z.string(), z.int()).describe("memcached's names"),
+  shards: z.strictObject({ asked: z.int(), answered: z.int() }),
+});
+export interface CacheStats {
+  readonly stats: Record<StatName, number>;
+  readonly shards: { readonly asked: number; readonly answered: number };
+}
+
+export async function cacheStats(
+  { view, clock }: Pick<Parts, "view" | "clock">,
+  nameOrId: string,
+): Promise<Outcome<CacheStats>> {
+  const cache = view.cache(nameOrId);
+  if (cache === undefined) return noCache(nameOrId);
+  const shards = view.shardsOf(cache.id).slice(0, ASKED_AT_ONCE_MAX);
+  const answers = await Promise.all(shards.map(({ value }) => askStats(value.address)));
+  const found = answers.filter((answer) => answer !== undefined);
+  const sums: [string, number][] = Object.entries(FROM_SHARDS).map(([name, source]) => {
+    const names: readonly string[] = typeof source === "string" ? [source] : source;
+    const values = found.flatMap((answer) => names.map((one) => answer.get(one) ?? 0));
+    return [name, values.reduce((sum, value) => sum + value, 0)];
+  });
+  const usage = [...view.usage.values()].filter(({ id }) => id.startsWith(`${cache.id}/`));
+  for (const [name, field] of Object.entries(FROM_PROXIES)) {
+    sums.push([name, usage.reduce((sum, { value }) => sum + value[field], 0)]);
+  }
+  sums.push(["time", Math.floor(clock.unixMs() / 1000)]);
+  const stats = Object.fromEntries(sums.sort(([a], [b]) => (a < b ? -1 : 1)));
+  const counted = { asked: shards.length, answered: found.length };
+  return done({ stats: stats as CacheStats["stats"], shards: counted }, view.revision);
+}
+
+/** The figures behind `stats`; undefined when the shard does not answer in time, or nonsense. */
+export function askStats(
+  address: string,
+  limitMs: number = ANSWER_MS_MAX,
+): Promise<ReadonlyMap<string, number> | undefined> {
+  const at = address.startsWith("unix:")
+    ? { path: address.slice("unix:".length) }
+    : parseAddress(address);
+  if (at === undefined) return Promise.resolve(undefined);
+  return new Promise((resolve) => {
+    let text = "";
+    const socket = createConnection(at);
+    const end = (answer: ReadonlyMap<string, number> | undefined): void => {
+      socket.destroy();
+      resolve(answer);
+    };
+    socket.setTimeout(limitMs, () => end(undefined));
+    socket.once("error", () => end(undefined));
+    socket.once("close", () => end(undefined));
+    socket.once("connect", () => socket.write("stats\r\n"));
+    socket.setEncoding("latin1");
+    socket.on("data", (chunk) => {
+      text += chunk;
+      if (/(^|\r\n)END\r\n$/.test(text)) end(readStats(text));
+      else if (text.length > ANSWER_SIZE_MAX) end(undefined);
+    });
+  });
+}
+
+function readStats(text: string): ReadonlyMap<string, number> {
+  const lines = text.matchAll(/^STAT (\S+) (\d{1,15})\r$/gm);
+  return new Map([...lines].map(([, name = "", value]) => [name, Number(value)]));
+}

@@ -1,0 +1,259 @@
+/**
+ * The cluster state as this process has followed it: what the API lists, finds by name and counts.
+ * It may lag behind by a poll; whoever just wrote waits with `reached` and then sees his own change.
+ * Digests stay in the state, and what many credentials share is kept once, so that 100,000 of them
+ * fit. Nothing is decided from it that a commit does not check again.
+ */
+import type {
+  Cache,
+  Credential,
+  Kind,
+  LastUse,
+  Node,
+  Proxy as ProxyRecord,
+  RecordOf,
+  Shard,
+  Token,
+  Usage,
+} from "../core/cluster/records.ts";
+import type { ClusterState, Seen, Watch } from "../core/cluster/state.ts";
+import { sleep } from "../core/runtime/clock.ts";
+
+/** A record and the revision that wrote it last. */
+export interface Kept<T> {
+  readonly id: string;
+  readonly value: T;
+  readonly revision: number;
+}
+/** A credential without its digest. */
+export type KnownCredential = Omit<Credential, "digest">;
+
+const FOLLOWED = [
+  "cache",
+  "credential",
+  "shard",
+  "node",
+  "proxy",
+  "usage",
+  "lastUse",
+  "token",
+] as const satisfies Kind[];
+
+/** Waiting for a revision that does not come is not endless: the state may be away. */
+const REACHED_MS_MAX = 1_000;
+/** Values remembered for sharing; beyond it remembering begins anew. */
+const SHARED_COUNT_MAX = 20_000;
+
+export class View {
+  readonly caches: Map<string, Kept<Cache>> = new Map();
+  readonly shards: Map<string, Kept<Shard>> = new Map();
+  readonly nodes: Map<string, Kept<Node>> = new Map();
+  readonly proxies: Map<string, Kept<ProxyRecord>> = new Map();
+  readonly tokens: Map<string, Kept<Token>> = new Map();
+  /** By `<cache id>/<proxy>`. */
+  readonly usage: Map<string, Kept<Usage>> = new Map();
+  readonly credentials: Map<string, Kept<KnownCredential>> = new Map();
+  /** Those that end by themselves, with the moment. */
+  readonly expiring: Map<string, number> = new Map();
+  readonly #cacheIds = new Map<string, string>();
+  readonly #usernames = new Map<string, Set<string>>();
+  /** By username, then by proxy. */
+  readonly #lastUse = new Map<string, Map<string, LastUse>>();
+  readonly #shared = new Map<string, unknown>();
+  readonly #waiting = new Set<() => void>();
+  #watch: Watch | undefined;
+  #revision = 0;
+
+  /** Loads what is there, then follows. Rejects with StateUnavailable. */
+  async start(state: Pick<ClusterState, "list" | "watch">): Promise<void> {
+    let fromRevision = Number.POSITIVE_INFINITY;
+    for (const kind of FOLLOWED) {
+      const { entries, revision } = await state.list(kind);
+      // What changes between two lists is told by the watch, from the oldest of them on.
+      fromRevision = Math.min(fromRevision, revision);
+      for (const entry of entries) this.#apply(entry as Seen);
+    }
+    this.#revision = fromRevision;
+    this.#watch = state.watch(fromRevision, {
+      changed: (seen, revision) => {
+        for (const change of seen) this.#apply(change);
+        this.#revision = revision;
+        for (const wake of [...this.#waiting]) wake();
+      },
+      reset: () => this.#forget(),
+    });
+  }
+
+  close(): void {
+    this.#watch?.close();
+    for (const wake of [...this.#waiting]) wake();
+  }
+
+  get revision(): number {
+    return this.#revision;
+  }
+
+  /** Resolves when the view shows that revision, or after a second without it. */
+  async reached(revision: number): Promise<void> {
+    await this.until(() => this.#revision >= revision, REACHED_MS_MAX);
+  }
+
+  /** Resolves with true when the condition holds after some change, with false after `limitMs`. */
+  async until(condition: () => boolean, limitMs: number): Promise<boolean> {
+    if (condition()) return true;
+    let late = false;
+    let wake = (): void => {};
+    const changed = new Promise<void>((resolve) => {
+      wake = () => {
+        if (late || condition()) resolve();
+      };
+    });
+    this.#waiting.add(wake);
+    void sleep(limitMs).then(() => {
+      late = true;
+      wake();
+    });
+    await changed;
+    this.#waiting.delete(wake);
+    return condition();
+  }
+
+  /** By id, or else by name. */
+  cache(nameOrId: string): Kept<Cache> | undefined {
+    return this.caches.get(nameOrId) ?? this.caches.get(this.#cacheIds.get(nameOrId) ?? "");
+  }
+
+  credentialsOf(cacheId: string): Kept<KnownCredential>[] {
+    const usernames = [...(this.#usernames.get(cacheId) ?? [])].sort();
+    return usernames.flatMap((username) => this.credentials.get(username) ?? []);
+  }
+
+  credentialCount(cacheId: string): number {
+    return this.#usernames.get(cacheId)?.size ?? 0;
+  }
+
+  shardsOf(cacheId: string): Kept<Shard>[] {
+    return [...this.shards.values()].filter(({ value }) => value.cache === cacheId);
+  }
+
+  /** Per proxy: when it was last used there, and who is logged in with it. */
+  lastUseOf(username: string): ReadonlyMap<string, LastUse> {
+    return this.#lastUse.get(username) ?? NONE;
+  }
+
+  /** Usernames that were used, whether or not they still exist. */
+  usedUsernames(): IterableIterator<string> {
+    return this.#lastUse.keys();
+  }
+
+  /** Caches that have credentials, whether or not they still exist. */
+  cachesWithCredentials(): IterableIterator<string> {
+    return this.#usernames.keys();
+  }
+
+  #forget(): void {
+    for (const map of [
+      this.caches,
+      this.shards,
+      this.nodes,
+      this.proxies,
+      this.tokens,
+      this.usage,
+      this.credentials,
+      this.expiring,
+      this.#cacheIds,
+      this.#usernames,
+      this.#lastUse,
+      this.#shared,
+    ]) {
+      map.clear();
+    }
+  }
+
+  #apply(seen: Seen): void {
+    const { id, revision } = seen;
+    switch (seen.kind) {
+      case "cache":
+        return this.#applyCache(id, seen.value, revision);
+      case "credential":
+        return this.#applyCredential(id, seen.value, revision);
+      case "lastUse":
+        return this.#applyLastUse(id, seen.value);
+      case "shard":
+        return keep(this.shards, id, seen.value, revision);
+      case "node":
+        return keep(this.nodes, id, seen.value, revision);
+      case "proxy":
+        return keep(this.proxies, id, seen.value, revision);
+      case "token":
+        return keep(this.tokens, id, seen.value, revision);
+      case "usage":
+        return keep(this.usage, id, seen.value, revision);
+      default:
+        return;
+    }
+  }
+
+  #applyCache(id: string, cache: Cache | null, revision: number): void {
+    const before = this.caches.get(id)?.value.name;
+    if (before !== undefined && this.#cacheIds.get(before) === id) this.#cacheIds.delete(before);
+    keep(this.caches, id, cache, revision);
+    if (cache !== null) this.#cacheIds.set(cache.name, id);
+  }
+
+  #applyCredential(username: string, credential: Credential | null, revision: number): void {
+    const before = this.credentials.get(username)?.value.cache;
+    if (before !== undefined) this.#removeUsername(before, username);
+    this.expiring.delete(username);
+    if (credential === null) {
+      this.credentials.delete(username);
+      return;
+    }
+    const { digest: _, ...known } = credential;
+    const cache = this.#once(known.cache);
+    const rights = this.#once(known.rights);
+    const networks = this.#once(known.networks);
+    const value: KnownCredential = { ...known, cache, rights, networks };
+    this.credentials.set(username, { id: username, value, revision });
+    if (value.expiresAtMs !== null) this.expiring.set(username, value.expiresAtMs);
+    const usernames = this.#usernames.get(cache) ?? new Set();
+    this.#usernames.set(cache, usernames.add(username));
+  }
+
+  #removeUsername(cacheId: string, username: string): void {
+    const usernames = this.#usernames.get(cacheId);
+    usernames?.delete(username);
+    if (usernames?.size === 0) this.#usernames.delete(cacheId);
+  }
+
+  #applyLastUse(id: string, lastUse: LastUse | null): void {
+    const slash = id.lastIndexOf("/");
+    const username = id.slice(0, slash);
+    const proxy = this.#once(id.slice(slash + 1));
+    const byProxy = this.#lastUse.get(username) ?? new Map<string, LastUse>();
+    if (lastUse === null) byProxy.delete(proxy);
+    else byProxy.set(proxy, { ...lastUse, cache: this.#once(lastUse.cache) });
+    if (byProxy.size === 0) this.#lastUse.delete(username);
+    else this.#lastUse.set(username, byProxy);
+  }
+
+  /** The same value for all who have an equal one. */
+  #once<T>(value: T): T {
+    const key = JSON.stringify(value);
+    if (this.#shared.size >= SHARED_COUNT_MAX) this.#shared.clear();
+    if (!this.#shared.has(key)) this.#shared.set(key, value);
+    return this.#shared.get(key) as T;
+  }
+}
+
+const NONE: ReadonlyMap<string, LastUse> = new Map();
+
+function keep<K extends Kind>(
+  map: Map<string, Kept<RecordOf<K>>>,
+  id: string,
+  value: RecordOf<K> | null,
+  revision: number,
+): void {
+  if (value === null) map.delete(id);
+  else map.set(id, { id, value, revision });
+}
