@@ -10,10 +10,18 @@
  */
 import { isDeepStrictEqual } from "node:util";
 import { placeShards } from "../core/cluster/placement.ts";
+import { Presence } from "../core/cluster/presence.ts";
 import type { Cache, Node, Shard as ShardRecord } from "../core/cluster/records.ts";
-import type { ClusterState, Entry, Lease, Seen, Watch } from "../core/cluster/state.ts";
+import {
+  type ClusterState,
+  type Entry,
+  type Seen,
+  StateUnavailable,
+  type Watch,
+} from "../core/cluster/state.ts";
 import type { Loop } from "../core/io/loop.ts";
 import { clock, every, sleep, type Timer } from "../core/runtime/clock.ts";
+import { formatAddress } from "../core/runtime/config.ts";
 import type { Logger } from "../core/runtime/log.ts";
 import { secureBytes } from "../core/runtime/random.ts";
 import { Output } from "./embedded/output.ts";
@@ -23,7 +31,6 @@ import { resetStats } from "./embedded/stats.ts";
 import type { NodeOptions } from "./options.ts";
 import { removeStaleSocket, type SocketDirectory } from "./sockets.ts";
 
-const LEASE_TTL_MS = 5000;
 const RETRY_DELAY_MS = 500;
 const TICK_INTERVAL_MS = 100;
 /** While memory is being brought in line with a new limit: a turn of a millisecond in each. */
@@ -62,15 +69,19 @@ export class Agent {
   readonly #output: Output;
   readonly #caches = new Map<string, Cache>();
   readonly #nodes = new Map<string, Node>();
+  /** Also of nodes that are away for a moment: sizes of shards must not move with them. */
+  readonly #weights = new Map<string, number>();
   readonly #records = new Map<string, Known>();
   readonly #startedAtMs = clock.unixMs();
   #watch: Watch | undefined;
   #ticking: Timer | undefined;
   #isTickingBusily = false;
-  #lease: Lease | undefined;
+  readonly #presence: Presence<"node">;
   /** The reconciliation under way; at most one. */
   #reconciling: Promise<void> | undefined;
   #isBehind = false;
+  /** The state was away when a shard should have been published. */
+  #isUnpublished = false;
   #isStarting = true;
   #isReady = false;
   #isDraining = false;
@@ -78,6 +89,19 @@ export class Agent {
   constructor(parts: AgentParts) {
     this.#parts = parts;
     this.#output = new Output(parts.loop);
+    this.#presence = new Presence({
+      state: parts.state,
+      log: parts.log,
+      kind: "node",
+      id: parts.options.name,
+      value: () => ({
+        pid: process.pid,
+        engine: "embedded",
+        weight: parts.options.weight,
+        ready: this.#isReady,
+        startedAtMs: this.#startedAtMs,
+      }),
+    });
   }
 
   /** Every shard that this node should have is open and published. */
@@ -98,12 +122,12 @@ export class Agent {
   /** Resolves when the shards of the state as it is now are served; rejects if they cannot be. */
   async start(): Promise<void> {
     await this.#follow();
-    await this.#register(false);
+    await this.#presence.publish();
     this.#ticking = every(TICK_INTERVAL_MS, () => this.#tick());
     await this.#round();
     this.#isStarting = false;
     this.#isReady = true;
-    await this.#register(true);
+    await this.#presence.publish();
     void this.#reconcile();
     this.#parts.log.info({ shards: this.shards.size }, "serving shards");
   }
@@ -119,7 +143,7 @@ export class Agent {
       await state.list("shard"),
     ];
     for (const { id, value } of caches.entries) this.#caches.set(id, value);
-    for (const { id, value } of nodes.entries) this.#nodes.set(id, value);
+    for (const { id, value } of nodes.entries) this.#nodeSeen(id, value);
     for (const entry of records.entries) this.#records.set(entry.id, entry);
     this.#watch = state.watch(caches.revision, {
       changed: (seen) => this.#changed(seen),
@@ -136,18 +160,25 @@ export class Agent {
   #changed(seen: readonly Seen[]): void {
     for (const { kind, id, value, revision } of seen) {
       if (kind === "cache") put(this.#caches, id, value);
-      else if (kind === "node") put(this.#nodes, id, value);
+      else if (kind === "node") this.#nodeSeen(id, value);
       else if (kind === "shard")
         put(this.#records, id, value === null ? null : { value, revision });
     }
     void this.#reconcile();
   }
 
+  #nodeSeen(id: string, node: Node | null): void {
+    put(this.#nodes, id, node);
+    if (node !== null) this.#weights.set(id, node.weight);
+  }
+
   /** Bytes that this node should have of a cache; undefined if the cache is not placed here. */
   #share(cache: Cache): number | undefined {
     const { name, weight } = this.#parts.options;
     const weights = new Map<string, number>();
-    for (const { value } of this.#records.values()) weights.set(value.node, 1);
+    for (const { value } of this.#records.values()) {
+      weights.set(value.node, this.#weights.get(value.node) ?? 1);
+    }
     for (const [id, node] of this.#nodes) weights.set(id, node.weight);
     weights.set(name, weight);
     const nodes = [...weights].map(([id, weight]) => ({ name: id, weight }));
@@ -174,13 +205,16 @@ export class Agent {
         await this.#round();
       } catch (error) {
         this.#parts.log.error({ err: error }, "shards could not be brought in line; trying again");
-        this.#isBehind = true;
-        await sleep(RETRY_DELAY_MS);
+        this.#isUnpublished = true;
       }
+      if (!this.#isUnpublished) continue;
+      this.#isBehind = true;
+      await sleep(RETRY_DELAY_MS);
     }
   }
 
   async #round(): Promise<void> {
+    this.#isUnpublished = false;
     for (const open of [...this.shards.values()]) {
       if (await this.#isGone(open.cacheId)) await this.#remove(open);
     }
@@ -215,8 +249,8 @@ export class Agent {
       casStart: casStart(),
     });
     const server = new ShardServer(loop, shard);
-    const address = await this.#listen(server, id);
     const before = await this.#parts.state.get("shard", id);
+    const address = await this.#listen(server, id, before?.value.address);
     const epoch = (before?.value.epoch ?? 0) + 1;
     this.#remember(id, before);
     // It begins empty, and counts from zero: what was wished until now is done.
@@ -227,9 +261,10 @@ export class Agent {
     await this.#publish(open);
   }
 
-  async #listen(server: ShardServer, id: string): Promise<string> {
+  /** Where it was before if that is possible: then nobody needs to be told. */
+  async #listen(server: ShardServer, id: string, before: string | undefined): Promise<string> {
     const { options, sockets, loop } = this.#parts;
-    if (sockets === null) return server.listen({ host: options.host ?? "127.0.0.1", port: 0 });
+    if (sockets === null) return listenOnTcp(server, options, before);
     const path = sockets.pathOf(id);
     await removeStaleSocket(loop, path);
     return server.listen({ path });
@@ -276,7 +311,10 @@ export class Agent {
     const { id } = open;
     const value = this.#recordOf(open);
     const expected = this.#records.get(id)?.revision ?? 0;
-    const commit = await state.commit([{ kind: "shard", id, value, expected }]);
+    const commit = await state
+      .commit([{ kind: "shard", id, value, expected }])
+      .catch((error: unknown) => this.#publishLater(error));
+    if (commit === undefined) return;
     if (commit.ok) {
       this.#records.set(id, { value, revision: commit.revision });
     } else if (commit.reason === "conflict") {
@@ -285,6 +323,13 @@ export class Agent {
     } else {
       throw new Error(`shard ${id} not published: ${commit.reason}`);
     }
+  }
+
+  /** A shard serves whether or not the state can be told; proxies look where it was before. */
+  #publishLater(error: unknown): undefined {
+    if (!(error instanceof StateUnavailable)) throw error;
+    if (!this.#isUnpublished) this.#parts.log.warn({ err: error }, "shard not published yet");
+    this.#isUnpublished = true;
   }
 
   #remember(id: string, entry: Entry<"shard"> | undefined): void {
@@ -326,43 +371,6 @@ export class Agent {
 
   // ---- being here --------------------------------------------------------------------------------
 
-  /** Writes the leased record of this node. */
-  async #register(ready: boolean): Promise<void> {
-    const { state, options } = this.#parts;
-    this.#lease ??= await this.#newLease();
-    const value: Node = {
-      pid: process.pid,
-      engine: "embedded",
-      weight: options.weight,
-      ready,
-      startedAtMs: this.#startedAtMs,
-    };
-    const lease = this.#lease;
-    const commit = await state.commit([{ kind: "node", id: options.name, value, lease }]);
-    if (!commit.ok) throw new Error(`node ${options.name} not registered: ${commit.reason}`);
-  }
-
-  async #newLease(): Promise<Lease> {
-    const lease = await this.#parts.state.lease({ ttlMs: LEASE_TTL_MS });
-    void lease.lost.then(() => this.#registerAgain());
-    return lease;
-  }
-
-  /** The process stood still for longer than the lease: it was taken for dead. */
-  async #registerAgain(): Promise<void> {
-    this.#lease = undefined;
-    while (this.#lease === undefined && !this.#isDraining) {
-      this.#parts.log.warn("lease lost; registering again");
-      try {
-        await this.#register(this.#isReady);
-      } catch (error) {
-        this.#lease = undefined;
-        this.#parts.log.error({ err: error }, "registering failed; trying again");
-        await sleep(RETRY_DELAY_MS);
-      }
-    }
-  }
-
   /** Answers what was read, then closes. The records stay: the keys of this node are still its. */
   async drain(): Promise<void> {
     if (this.#isDraining) return;
@@ -371,7 +379,7 @@ export class Agent {
     this.#ticking?.stop();
     await this.#reconciling?.catch(() => {});
     await Promise.all([...this.shards.values()].map(({ server }) => server.drain()));
-    await this.#lease?.revoke();
+    await this.#presence.end();
     await this.#parts.sockets?.close();
   }
 }
@@ -380,6 +388,21 @@ function put<T>(into: Map<string, T>, id: string, value: T | null): void {
   if (value === null) into.delete(id);
   else into.set(id, value);
 }
+
+/** A free port, but the one of before while nobody else has it. */
+async function listenOnTcp(
+  server: ShardServer,
+  { host = "127.0.0.1", advertise = host }: NodeOptions,
+  before: string | undefined,
+): Promise<string> {
+  const portBefore = before?.startsWith("unix:") ? 0 : portOf(before ?? ":0");
+  const address = await server
+    .listen({ host, port: portBefore })
+    .catch(() => server.listen({ host, port: 0 }));
+  return formatAddress({ host: advertise, port: portOf(address) });
+}
+
+const portOf = (address: string): number => Number(address.slice(address.lastIndexOf(":") + 1));
 
 /** Whether everybody can read what `wanted` says. */
 function isPublished(record: ShardRecord | undefined, wanted: ShardRecord): boolean {

@@ -21,8 +21,17 @@ export const nodeOptions = z.strictObject({
     .describe("Share of each cache that this node gets, compared with other nodes"),
   host: z
     .string()
+    .min(1)
     .optional()
-    .describe("Listen on free TCP ports of this host instead of unix sockets; for tests"),
+    .describe(
+      "Listen on free TCP ports of this address instead of unix sockets, for proxies on other " +
+        "machines; shards have no login, so it must be an address of a private network",
+    ),
+  advertise: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("Name or address by which proxies reach this node, if it is not host"),
 });
 
 export const backendOptions = z.strictObject({

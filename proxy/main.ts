@@ -1,5 +1,6 @@
 /** The proxy role: its workers, its record in the cluster state, its metrics. Wiring only. */
-import type { ClusterState, Lease } from "../core/cluster/state.ts";
+import { Presence } from "../core/cluster/presence.ts";
+import type { ClusterState } from "../core/cluster/state.ts";
 import { clock } from "../core/runtime/clock.ts";
 import type { Logger } from "../core/runtime/log.ts";
 import type { RunningRole } from "../core/runtime/role.ts";
@@ -7,8 +8,6 @@ import { createProxyRegistry } from "./metrics.ts";
 import type { ProxyOptions } from "./options.ts";
 import { ThreadedWorker } from "./threads.ts";
 import { Worker, type WorkerEvents } from "./worker.ts";
-
-const LEASE_TTL_MS = 5000;
 
 export interface ProxyContext {
   state: ClusterState;
@@ -21,23 +20,22 @@ export async function startProxy(
   { state, log }: ProxyContext,
 ): Promise<RunningRole> {
   const startedAtMs = clock.unixMs();
-  let lease: Lease | null = null;
   let isReady = false;
   let addresses: string[] = [];
   /** The revision in force in each worker. */
   const applied: number[] = [];
 
   /** Tells the cluster where this proxy is and which revision is in force here. */
-  const publish = async (): Promise<void> => {
-    if (lease === null) return;
-    const appliedRevision = Math.min(...applied);
-    const value = { pid: process.pid, addresses, ready: isReady, appliedRevision, startedAtMs };
-    const commit = await state.commit([{ kind: "proxy", id: options.name, value, lease }]);
-    if (!commit.ok) log.error({ commit }, "proxy record not written");
-  };
-  const publishSoon = (): void => {
-    publish().catch((error: unknown) => log.error({ err: error }, "proxy record not written"));
-  };
+  const presence = new Presence({
+    state,
+    log,
+    kind: "proxy",
+    id: options.name,
+    value: () => {
+      const appliedRevision = Math.min(...applied);
+      return { pid: process.pid, addresses, ready: isReady, appliedRevision, startedAtMs };
+    },
+  });
   const eventsOf = (worker: number): WorkerEvents => ({
     linkChanged: ({ address, dialect }, from, to, reason) => {
       const level = to === "waiting" ? "warn" : "debug";
@@ -45,7 +43,7 @@ export async function startProxy(
     },
     applied: (revision) => {
       applied[worker] = revision;
-      publishSoon();
+      if (isReady) void presence.publish();
     },
   });
 
@@ -64,9 +62,8 @@ export async function startProxy(
     await other.start(state);
     others.push(other);
   }
-  lease = await state.lease({ ttlMs: LEASE_TTL_MS });
   isReady = true;
-  await publish();
+  await presence.publish();
   log.info({ ...bound, workers: options.workers }, "serving clients");
 
   return {
@@ -76,7 +73,7 @@ export async function startProxy(
     drain: async () => {
       isReady = false;
       await Promise.all([first.drain(), ...others.map((other) => other.drain())]);
-      await lease?.revoke();
+      await presence.end();
     },
   };
 }

@@ -133,7 +133,9 @@ class SqliteState implements ClusterState {
   async lease({ ttlMs }: { ttlMs: number }): Promise<Lease> {
     const revoke = async (id: string): Promise<void> => {
       this.#leases.forget(id);
-      await this.#write(() => this.#endLease(id));
+      await this.#write(() => this.#endLease(id)).catch((error: unknown) => {
+        if (!(error instanceof StateUnavailable)) throw error; // Then it ends by itself.
+      });
     };
     return this.#write(() => this.#leases.create(ttlMs, revoke), { durable: false });
   }

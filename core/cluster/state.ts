@@ -47,7 +47,10 @@ export const STATE_PATIENCE_MS = 5_000;
 export interface Lease {
   readonly id: string;
   readonly lost: Promise<void>;
-  /** Ends the lease now; its records are deleted in one revision. */
+  /**
+   * Ends the lease now; its records are deleted in one revision. While the state is away: no
+   * longer renews it, so that it ends by itself.
+   */
   revoke(): Promise<void>;
 }
 
