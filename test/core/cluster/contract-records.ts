@@ -58,6 +58,7 @@ export function recordsContract(here: Here): void {
             expiresAtMs: 2 ** 42,
             networks: ["10.0.0.0/8", "fd00::/8"],
             primary: true,
+            replacedBy: "web-2",
             label: "ünïcödé 💾 \u0000 'quoted' \"twice\"",
             createdAtMs: 1,
           },
