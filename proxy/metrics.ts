@@ -12,7 +12,8 @@ import { CLOSE_REASONS, LOGIN_OUTCOMES } from "./client/services.ts";
 import { LATENCY_BOUNDS_SECONDS } from "./routing/counters.ts";
 import { LINK_FAILURES, type Link } from "./routing/link.ts";
 import type { ShardLinks } from "./routing/route.ts";
-import type { Tenant } from "./tenant/directory.ts";
+import { LIMIT_EFFECTS } from "./tenant/limits.ts";
+import type { Tenant } from "./tenant/tenant.ts";
 import type { Worker } from "./worker.ts";
 
 export const PROXY_METRICS = {
@@ -69,6 +70,24 @@ export const PROXY_METRICS = {
     kind: "counter",
     labels: ["outcome"],
     help: "Logins by outcome; wrong is an unknown username or a wrong password.",
+  },
+  cacheLogins: {
+    name: "memward_proxy_cache_logins_total",
+    kind: "counter",
+    labels: ["cache", "outcome"],
+    help: "Logins with a username of the cache, by whether they were refused.",
+  },
+  limits: {
+    name: "memward_proxy_limits_total",
+    kind: "counter",
+    labels: ["cache", "limit", "effect"],
+    help: "What the limits of a cache did: sessions, logins or values refused, somebody delayed.",
+  },
+  passwordChecks: {
+    name: "memward_proxy_password_checks",
+    kind: "gauge",
+    labels: ["state"],
+    help: "Checks of chosen passwords (scrypt) that run, and that wait.",
   },
   unauthenticated: {
     name: "memward_proxy_unauthenticated_commands_total",
@@ -189,6 +208,25 @@ export function createWorkerRegistry(worker: Worker): Registry {
     dropped: (emit) => emit(counters.dropped),
     closed: (emit) => CLOSE_REASONS.forEach((reason, i) => emit(counters.closed[i]!, reason)),
     logins: (emit) => LOGIN_OUTCOMES.forEach((outcome, i) => emit(counters.logins[i]!, outcome)),
+    cacheLogins: (emit) => {
+      for (const { name, counters: of } of tenants()) {
+        if (of.authCommands === 0) continue;
+        emit(of.authCommands - of.authErrors, name, "ok");
+        emit(of.authErrors, name, "refused");
+      }
+    },
+    limits: (emit) => {
+      for (const tenant of tenants()) {
+        for (const effect of LIMIT_EFFECTS) {
+          const count = tenant.limits.effectCount(effect);
+          if (count > 0) emit(count, tenant.name, effect[0], effect[1]);
+        }
+      }
+    },
+    passwordChecks: (emit) => {
+      emit(services.passwords.runningCount, "running");
+      emit(services.passwords.waitingCount, "waiting");
+    },
     unauthenticated: (emit) => emit(counters.unauthenticated),
     bytes: (emit) => {
       for (const { tenant, read, written } of bytesOfTenants(worker)) {

@@ -6,6 +6,7 @@ import { Loop } from "../core/io/loop.ts";
 import type { Listening } from "../core/io/wire.ts";
 import { collectGarbage } from "../core/runtime/memory.ts";
 import { random } from "../core/runtime/random.ts";
+import { Admission } from "./client/admission.ts";
 import { listen } from "./client/listener.ts";
 import { type Services, SessionCounters } from "./client/services.ts";
 import type { Session } from "./client/session.ts";
@@ -16,6 +17,8 @@ import { Slots } from "./routing/slots.ts";
 import { Stash } from "./routing/stash.ts";
 import { Sweep } from "./routing/sweep.ts";
 import { Directory, type DirectoryOptions } from "./tenant/directory.ts";
+import type { Waiting } from "./tenant/limits.ts";
+import { Passwords } from "./tenant/passwords.ts";
 
 /** Unsent output and kept input of all sessions; above it the largest hoarder is closed. */
 const HELD_SIZE_MAX = 256 * 1024 * 1024;
@@ -25,6 +28,8 @@ const STORM_SESSION_COUNT = 1000;
 const CALM_MS = 1000;
 const RETRY_DELAY_MS = 10;
 const DRAIN_INTERVAL_MS = 5;
+/** How often those whom a limit makes wait are looked after. */
+const WAKE_INTERVAL_MS = 10;
 
 type FollowedState = DirectoryOptions["state"];
 export type LinkName = Pick<Link, "address" | "dialect">;
@@ -40,6 +45,9 @@ export class Worker {
   readonly #options: ProxyOptions;
   readonly #listeners: Listening[] = [];
   #upkeep: NodeJS.Timeout | null = null;
+  /** Limits that make somebody wait, and the timer that lives while there are any. */
+  readonly #limiting: Set<Waiting> = new Set();
+  #waking: NodeJS.Timeout | null = null;
   #waiting: Session[] = [];
   #acceptedBefore = 0;
   #acceptedWhenTidied = 0;
@@ -59,7 +67,11 @@ export class Worker {
         state,
         newRoute: () => new Route(linkOptions),
         applied: events.applied,
+        workerCount: options.workers,
+        waits: (waiting) => this.#lookAfter(waiting),
       }),
+      passwords: new Passwords(),
+      admission: new Admission(),
       anonymous: new Set(),
       serving: new Set(),
       counters: new SessionCounters(),
@@ -119,6 +131,22 @@ export class Worker {
     this.#waiting = [];
     this.services.loop.turn();
     for (const session of waiting) session.proceed();
+  }
+
+  #lookAfter(waiting: Waiting): void {
+    this.#limiting.add(waiting);
+    this.#waking ??= setInterval(() => this.#wake(), WAKE_INTERVAL_MS);
+  }
+
+  #wake(): void {
+    const { loop } = this.services;
+    loop.turn();
+    for (const waiting of this.#limiting) {
+      if (!waiting.wake(loop.nowMs)) this.#limiting.delete(waiting);
+    }
+    if (this.#limiting.size > 0 || this.#waking === null) return;
+    clearInterval(this.#waking);
+    this.#waking = null;
   }
 
   #keepUp(): void {

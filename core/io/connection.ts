@@ -68,6 +68,11 @@ export class Connection {
     this.#receiver = receiver;
   }
 
+  /** Where the other side is, without port; "" for a unix socket. A system call at first. */
+  get remoteAddress(): string {
+    return this.#wire.remoteAddress;
+  }
+
   // ---- input ------------------------------------------------------------------------------
 
   /** The wire read `size` bytes into the arena at `at`; what lies before them may be overwritten. */

@@ -108,6 +108,10 @@ class NetWire implements Wire {
     socket.on("close", onClose);
   }
 
+  get remoteAddress(): string {
+    return this.#socket.remoteAddress ?? "";
+  }
+
   /** The socket read `chunk` into a buffer of its own. */
   took(chunk: Buffer): void {
     const { bytes } = this.#loop.arena;

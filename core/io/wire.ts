@@ -54,6 +54,8 @@ export interface Listening {
 }
 
 export interface Wire {
+  /** Where the other side is, without port; "" for a unix socket, or when it is gone. */
+  readonly remoteAddress: string;
   /** True when the kernel took all of it; else `connection.written()` follows, exactly once. */
   write(bytes: Buffer): boolean;
   /** The same for a part of the arena. */

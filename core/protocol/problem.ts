@@ -83,6 +83,17 @@ export const PROBLEMS = {
     "Auth failure.",
     true,
   ),
+  tooManyLogins: row(
+    "SERVER_ERROR too many logins at once",
+    Status.busy,
+    "too many logins at once",
+  ),
+  tooManySessions: row("SERVER_ERROR too many sessions", Status.busy, "too many sessions"),
+  tooManyNewSessions: row(
+    "SERVER_ERROR too many new sessions",
+    Status.busy,
+    "too many new sessions",
+  ),
   tlsUnavailable: row(
     "CLIENT_ERROR TLS is not configured on this port",
     Status.invalidArguments,

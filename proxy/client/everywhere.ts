@@ -13,7 +13,7 @@ import type { Request } from "../../core/protocol/request.ts";
 import { Broadcast, firstError, type ShardAnswer } from "../routing/broadcast.ts";
 import type { Dialect } from "../routing/replies.ts";
 import { mergeStats, parseStats } from "../routing/stats.ts";
-import type { Tenant } from "../tenant/directory.ts";
+import type { Tenant } from "../tenant/tenant.ts";
 import { answerProblem } from "./answers.ts";
 import { openSlot } from "./execute.ts";
 import type { Session } from "./session.ts";

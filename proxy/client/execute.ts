@@ -46,14 +46,15 @@ export function execute(session: Session, request: Request, bytes: Buffer, at: n
       if (request.command === Command.flush_all) return flushAll(session, request, bytes);
       return stats(session, request, bytes);
     case "local":
+      if (request.command === Command.login) return executeLogin(session, request, bytes);
       executeLocal(session, request, bytes, at);
       return request.size;
   }
 }
 
 function executeLogin(session: Session, request: Request, bytes: Buffer): number {
-  loginText(session, request, bytes);
-  return request.size;
+  const login = session.isBinary ? loginBinary : loginText;
+  return login(session, request, bytes) ? request.size : WAIT;
 }
 
 // ---- one key, one shard -------------------------------------------------------------------
@@ -166,8 +167,6 @@ function binaryDelete(key: Buffer): Buffer {
 
 function executeLocal(session: Session, request: Request, bytes: Buffer, at: number): void {
   switch (request.command) {
-    case Command.login:
-      return loginBinary(session, request, bytes);
     case Command.mechanisms:
       return answerBinary(session, request, MECHANISMS);
     case Command.quit:

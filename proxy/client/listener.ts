@@ -38,6 +38,6 @@ export function listen(services: Services, options: ListenOptions): Promise<List
 function accept(services: Services, session: Session, cache: string | undefined): void {
   if (cache === undefined) return;
   const tenant = services.directory.tenantByName(cache);
-  if (tenant?.isEnabled) session.admit(tenant, null);
+  if (tenant?.isEnabled) session.admitUnnamed(tenant);
   else session.destroy("no_such_cache");
 }

@@ -3,6 +3,8 @@ import type { Loop } from "../../core/io/loop.ts";
 import type { Slots } from "../routing/slots.ts";
 import type { Stash } from "../routing/stash.ts";
 import type { Directory } from "../tenant/directory.ts";
+import type { Passwords } from "../tenant/passwords.ts";
+import type { Admission } from "./admission.ts";
 import type { Session } from "./session.ts";
 
 /** Why a session ended: log field and metric label. */
@@ -15,13 +17,27 @@ export const CLOSE_REASONS = [
   "login_timeout",
   "protocol_error",
   "credential_revoked",
+  "credential_expired",
+  "outside_network",
+  "cache_disabled",
   "no_such_cache",
+  "too_many_sessions",
   "output_hoarded",
 ] as const;
 export type CloseReason = (typeof CLOSE_REASONS)[number];
 
 /** What became of a login: metric label. */
-export const LOGIN_OUTCOMES = ["ok", "wrong", "malformed"] as const;
+export const LOGIN_OUTCOMES = [
+  "ok",
+  "wrong",
+  "malformed",
+  "disabled",
+  "expired",
+  "outside_network",
+  "too_many_checks",
+  "too_many_sessions",
+  "too_many_new_sessions",
+] as const;
 export type LoginOutcome = (typeof LOGIN_OUTCOMES)[number];
 
 export interface Services {
@@ -29,6 +45,8 @@ export interface Services {
   slots: Slots;
   stash: Stash;
   directory: Directory;
+  passwords: Passwords;
+  admission: Admission;
   /** All sessions, by whether they have logged in. */
   anonymous: Set<Session>;
   serving: Set<Session>;

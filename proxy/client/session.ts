@@ -5,27 +5,31 @@
  *     framed -> logged in? -> allowed? -> room to go on? -> executed (execute.ts)
  *
  * Nothing is read from a client while its replies pile up: more commands in flight than its queue
- * allows, more unsent output than the high-water mark, a full slot table, or a shard connection
- * that takes no more. Whoever was full wakes the session again.
+ * allows, more unsent output than the high-water mark, a full slot table, a shard connection that
+ * takes no more, or no operations left that its cache may run now. Whoever was full wakes the
+ * session again. A login that has to wait stays unread in the same way.
  */
 import assert from "node:assert/strict";
 import type { Connection } from "../../core/io/connection.ts";
 import type { Receiver } from "../../core/io/wire.ts";
 import { frameBinary } from "../../core/protocol/binary.ts";
-import { Command, Result } from "../../core/protocol/command.ts";
+import { COMMANDS, Command, Result } from "../../core/protocol/command.ts";
 import { detectDialect } from "../../core/protocol/detect.ts";
 import { LOGIN_SIZE_MAX } from "../../core/protocol/limits.ts";
 import { PROBLEMS, type Problem } from "../../core/protocol/problem.ts";
 import { Request, Verdict } from "../../core/protocol/request.ts";
 import { frameText } from "../../core/protocol/text.ts";
+import { textError } from "../routing/failure.ts";
 import { GATHER_KEY_COUNT_MAX } from "../routing/gather.ts";
 import type { LinkWaiter } from "../routing/link.ts";
 import { type QueueOwner, ReplyQueue } from "../routing/replies.ts";
-import type { Login, Member, Tenant } from "../tenant/directory.ts";
+import type { CacheLimits } from "../tenant/limits.ts";
+import type { Paced } from "../tenant/pace.ts";
 import { ALL_RIGHTS, mayRun, refusalOf } from "../tenant/rights.ts";
+import type { Login, Member, RevokeReason, Tenant } from "../tenant/tenant.ts";
 import { answerProblem } from "./answers.ts";
 import { dropOldValue, execute, WAIT } from "./execute.ts";
-import { FAILED_LOGIN_COUNT_MAX } from "./login.ts";
+import { FAILED_LOGIN_COUNT_MAX, type LoginAttempt } from "./login.ts";
 import type { Retrieval } from "./retrieval.ts";
 import { continueRetrieval } from "./retrieval.ts";
 import type { CloseReason, Services } from "./services.ts";
@@ -44,13 +48,14 @@ const NEXT_STATES: Record<SessionState, readonly SessionState[]> = {
 const STEP_SLOT_COUNT = GATHER_KEY_COUNT_MAX + 2;
 
 const EMPTY = Buffer.alloc(0);
+const BLANK = 0x20;
 /** How long a session that has to end waits for a client that does not read its replies. */
 const DRAIN_WAIT_MS = 2000;
 
 /** All sessions are framed one command at a time, so one object serves all of them. */
 const request = new Request();
 
-export class Session implements Receiver, QueueOwner, LinkWaiter, Member {
+export class Session implements Receiver, QueueOwner, LinkWaiter, Member, Paced {
   readonly services: Services;
   readonly connection: Connection;
   readonly queue: ReplyQueue;
@@ -62,6 +67,10 @@ export class Session implements Receiver, QueueOwner, LinkWaiter, Member {
   keyPrefix: Buffer | null = null;
   isBinary = false;
   failedLoginCount = 0;
+  /** A login that is on its way in. */
+  attempt: LoginAttempt | null = null;
+  operationsGranted = 0;
+  isPaced = false;
   /** SASL_AUTH came without its message: SASL_STEP has to bring it. */
   awaitsSaslMessage = false;
   /** A retrieval line of which some keys are still to be asked for. */
@@ -87,6 +96,10 @@ export class Session implements Receiver, QueueOwner, LinkWaiter, Member {
     return this.#state;
   }
 
+  get address(): string {
+    return this.connection.remoteAddress;
+  }
+
   // ---- input ------------------------------------------------------------------------------
 
   received(bytes: Buffer, from: number, to: number): number {
@@ -110,6 +123,7 @@ export class Session implements Receiver, QueueOwner, LinkWaiter, Member {
       if (this.retrieval !== null) {
         const size = continueRetrieval(this, this.retrieval, bytes, at);
         if (size === WAIT) return this.#wait(at);
+        this.tenant?.commandLimits?.pace?.charge(this, wordCount(bytes, at, at + size));
         at += size;
         continue;
       }
@@ -132,11 +146,28 @@ export class Session implements Receiver, QueueOwner, LinkWaiter, Member {
         at += request.size;
         continue;
       }
+      const limits = this.tenant === null ? null : this.tenant.commandLimits;
+      if (limits !== null && request.valueSize > limits.valueSizeMax) {
+        limits.countRefused("value_size");
+        this.#refuse(bytes, "tooLarge");
+        at += request.size;
+        continue;
+      }
       const size = execute(this, request, bytes, at);
       if (size === WAIT) return this.#wait(at);
+      if (limits !== null) this.#charge(limits, bytes, at, size);
       at += size;
     }
     return at;
+  }
+
+  /** Takes the operations of the command that was just run from what its cache may do. */
+  #charge(limits: CacheLimits, bytes: Buffer, at: number, size: number): void {
+    const { target } = COMMANDS[request.command]!;
+    if (limits.pace === null || target === "local") return;
+    const isLine = target === "keys" && !this.isBinary;
+    const count = isLine ? keyCountOf(request.command, bytes, at, at + size) : 1;
+    limits.pace.charge(this, count);
   }
 
   /** A stranger may not make us keep more than a login. Its announced bytes are skipped. */
@@ -210,9 +241,12 @@ export class Session implements Receiver, QueueOwner, LinkWaiter, Member {
       this.queue.isHeldBack = true;
       return true;
     }
-    if (this.services.slots.hasRoom(STEP_SLOT_COUNT)) return false;
-    this.services.retryLater(this);
-    return true;
+    if (!this.services.slots.hasRoom(STEP_SLOT_COUNT)) {
+      this.services.retryLater(this);
+      return true;
+    }
+    const limits = this.tenant === null ? null : this.tenant.commandLimits;
+    return limits !== null && limits.pace?.mayGo(this, this.services.loop.nowMs) === false;
   }
 
   #wait(at: number): number {
@@ -250,10 +284,11 @@ export class Session implements Receiver, QueueOwner, LinkWaiter, Member {
     this.rights = login?.rights ?? ALL_RIGHTS;
     this.keyPrefix = login?.keyPrefix ?? null;
     this.queue.counters = tenant.counters;
+    this.queue.policies = tenant.policies;
     tenant.counters.sessions++;
     tenant.counters.sessionsTotal++;
     tenant.members.add(this);
-    login?.members.add(this);
+    login?.join(this);
     this.services.anonymous.delete(this);
     this.services.serving.add(this);
     if (this.#state !== "detecting") this.#transition("serving");
@@ -265,8 +300,18 @@ export class Session implements Receiver, QueueOwner, LinkWaiter, Member {
     this.drain("too_many_failed_logins");
   }
 
-  revoked(): void {
-    this.drain("credential_revoked");
+  /** Nobody needs to log in where it came from, but the cache may have room for no more. */
+  admitUnnamed(tenant: Tenant): void {
+    const { counters, limits } = tenant;
+    if (counters.sessions < limits.sessionsMax) return this.admit(tenant, null);
+    limits.countRefused("sessions");
+    const line = textError("tooManySessions");
+    this.queue.tell(line, 0, line.length);
+    this.drain("too_many_sessions");
+  }
+
+  revoked(reason: RevokeReason): void {
+    this.drain(reason);
   }
 
   #leaveTenant(): void {
@@ -278,7 +323,7 @@ export class Session implements Receiver, QueueOwner, LinkWaiter, Member {
     this.connection.readSize = 0;
     this.connection.writtenSize = 0;
     tenant.members.delete(this);
-    this.login?.members.delete(this);
+    this.login?.leave(this);
     this.tenant = null;
   }
 
@@ -321,6 +366,8 @@ export class Session implements Receiver, QueueOwner, LinkWaiter, Member {
     }
     this.#transition("closed");
     this.queue.abandon();
+    this.attempt?.abandon();
+    this.attempt = null;
     this.#leaveTenant();
     this.services.anonymous.delete(this);
     this.services.serving.delete(this);
@@ -331,4 +378,19 @@ export class Session implements Receiver, QueueOwner, LinkWaiter, Member {
     assert(NEXT_STATES[this.#state].includes(to), `session: ${this.#state} -> ${to}`);
     this.#state = to;
   }
+}
+
+/** Keys in the part `[from, to)` of a retrieval line that begins with its verb. */
+function keyCountOf(command: number, bytes: Buffer, from: number, to: number): number {
+  const touches = command === Command.gat || command === Command.gats;
+  return Math.max(1, wordCount(bytes, from, to) - (touches ? 2 : 1));
+}
+
+function wordCount(bytes: Buffer, from: number, to: number): number {
+  let count = 0;
+  for (let at = from; at < to; at++) {
+    const isStart = bytes[at]! > BLANK && (at === from || bytes[at - 1]! <= BLANK);
+    if (isStart) count++;
+  }
+  return count;
 }

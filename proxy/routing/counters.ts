@@ -29,6 +29,9 @@ export class CacheCounters {
   bytesWritten = 0;
   sessions = 0;
   sessionsTotal = 0;
+  /** Logins with a username of this cache, and those of them that were refused. */
+  authCommands = 0;
+  authErrors = 0;
 
   count(command: number, result: number, keyCount: number): void {
     this.requests[command * RESULT_COUNT + result]! += keyCount;

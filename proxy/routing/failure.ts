@@ -1,12 +1,19 @@
 /**
- * What a client is told when a shard did not answer. A read becomes a miss; a write or delete
- * that may not have happened is always an error: never claim what is not known.
+ * What a client is told when a shard did not answer. A read becomes a miss, or an error if its
+ * cache prefers that; a write or delete that may not have happened is always an error: never
+ * claim what is not known.
  */
 import { HEADER_SIZE, Opcode, writeBinaryReply } from "../../core/protocol/binary.ts";
 import { COMMANDS, Result } from "../../core/protocol/command.ts";
 import { PROBLEMS, type Problem, Status } from "../../core/protocol/problem.ts";
 import type { ReplyQueue } from "./replies.ts";
 import { Quiet, type Slots } from "./slots.ts";
+
+/** How a cache behaves where there is a choice; changed in place, so that all see it at once. */
+export interface CachePolicies {
+  /** What a read gets that no shard answered. */
+  unansweredRead: "miss" | "error";
+}
 
 const TEXT_MISS = Buffer.from("END\r\n");
 const META_MISS = Buffer.from("EN\r\n");
@@ -37,7 +44,8 @@ export function settleFailed(
 ): void {
   const command = slots.command[slot]!;
   const row = COMMANDS[command]!;
-  const isMiss = !row.mutates && row.access.includes("read");
+  const isMiss =
+    !row.mutates && row.access.includes("read") && queue.policies?.unansweredRead !== "error";
   const isSilentMiss = slots.quiet[slot] !== Quiet.no;
   let answer: Buffer;
   if (queue.dialect === "text") {

@@ -8,6 +8,7 @@ import { Header } from "../../core/protocol/binary.ts";
 import { Command, Result } from "../../core/protocol/command.ts";
 import { isQuietMetaResult } from "../../core/protocol/meta.ts";
 import type { CacheCounters } from "./counters.ts";
+import type { CachePolicies } from "./failure.ts";
 import { Quiet, SlotState, type Slots } from "./slots.ts";
 import { PIECE_SIZE_MAX, type Stash } from "./stash.ts";
 
@@ -39,6 +40,8 @@ export class ReplyQueue {
   readonly owner: QueueOwner;
   dialect: Dialect = "text";
   counters: CacheCounters | null = null;
+  /** Of the cache that the session works on. */
+  policies: CachePolicies | null = null;
   /** Someone waits for `mayProceed`. */
   isHeldBack = false;
   inFlightCount = 0;

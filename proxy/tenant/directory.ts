@@ -2,68 +2,28 @@
  * The caches and credentials that this proxy knows: the cluster state turned into what a login and
  * a lookup need. Follows the state by itself; sessions of a credential that is gone are told.
  */
-import { type Digest, verify } from "../../core/cluster/credentials.ts";
 import type { Cache, Credential, Shard } from "../../core/cluster/records.ts";
 import type { ClusterState, Seen, Watch } from "../../core/cluster/state.ts";
-import { CacheCounters } from "../routing/counters.ts";
+import { type Clock, clock } from "../../core/runtime/clock.ts";
 import type { Route } from "../routing/route.ts";
-import { credentialRights } from "./rights.ts";
-
-/** A session as the directory sees it. */
-export interface Member {
-  /** What it may do, as of its login or of the last change. */
-  rights: number;
-  /** Its login is no longer good. */
-  revoked(): void;
-}
-
-/** One cache, with everything of it that lives in this proxy. */
-export class Tenant {
-  readonly id: string;
-  readonly route: Route;
-  readonly counters: CacheCounters = new CacheCounters();
-  readonly members: Set<Member> = new Set();
-  /** Shards by their id in the state. */
-  readonly shards: Map<string, Shard> = new Map();
-  name = "";
-  isEnabled = false;
-
-  constructor(id: string, route: Route) {
-    this.id = id;
-    this.route = route;
-  }
-}
-
-export class Login {
-  readonly username: string;
-  readonly tenant: Tenant;
-  digest: Digest;
-  rights: number;
-  /** Stands before every key of its sessions; null for none. */
-  readonly keyPrefix: Buffer | null;
-  readonly members: Set<Member> = new Set();
-
-  constructor(username: string, tenant: Tenant, credential: Credential) {
-    this.username = username;
-    this.tenant = tenant;
-    this.digest = credential.digest;
-    this.rights = credentialRights(credential);
-    this.keyPrefix = credential.keyPrefix === "" ? null : Buffer.from(credential.keyPrefix);
-  }
-
-  /** Whether its sessions may stay: their keys must not change their place under them. */
-  isFor({ cache, keyPrefix }: Credential): boolean {
-    return this.tenant.id === cache && (this.keyPrefix?.toString() ?? "") === keyPrefix;
-  }
-}
+import { Expiries } from "./expiries.ts";
+import type { Sharers, Waiting } from "./limits.ts";
+import { Login, revoke, Tenant } from "./tenant.ts";
 
 /** Records that a proxy follows. */
-export const FOLLOWED_KINDS = ["cache", "credential", "shard"] as const;
+export const FOLLOWED_KINDS = ["cache", "credential", "shard", "proxy"] as const;
 const isFollowed = (kind: string): boolean => (FOLLOWED_KINDS as readonly string[]).includes(kind);
+/** Proxies write their own records when something was applied: that must not go on for ever. */
+const isApplied = ({ kind }: Seen): boolean => kind !== "proxy";
 
 export interface DirectoryOptions {
   state: Pick<ClusterState, "list" | "watch">;
   newRoute(): Route;
+  /** Event loops of this proxy. */
+  workerCount: number;
+  /** A limit makes somebody wait: `wake` it until nobody does. */
+  waits(waiting: Waiting): void;
+  clock?: Clock;
   /** Everything up to this revision is in force here. */
   applied(revision: number): void;
 }
@@ -72,12 +32,22 @@ export class Directory {
   readonly tenants: Map<string, Tenant> = new Map();
   readonly #logins: Map<string, Login> = new Map();
   readonly #options: DirectoryOptions;
+  readonly #clock: Clock;
+  readonly #expiries: Expiries<Login>;
+  /** Names of the proxies that live, this one among them once it serves. */
+  readonly #proxies: Set<string> = new Set();
+  /** Logins whose password has a scrypt digest. */
+  #scryptCount = 0;
   #watch: Watch | null = null;
   /** We were too far behind: the next call tells all that exists. */
   #isResyncing = false;
 
   constructor(options: DirectoryOptions) {
     this.#options = options;
+    this.#clock = options.clock ?? clock;
+    this.#expiries = new Expiries(this.#clock, (login) =>
+      revoke(login.members, "credential_expired"),
+    );
   }
 
   /** Loads what is there, then follows. */
@@ -96,7 +66,7 @@ export class Directory {
         const followed = seen.filter((change) => isFollowed(change.kind));
         for (const change of followed) this.#apply(change);
         if (this.#isResyncing) this.#forgetAllBut(followed);
-        if (followed.length > 0) this.#options.applied(revision);
+        if (followed.some(isApplied)) this.#options.applied(revision);
       },
       reset: () => {
         this.#isResyncing = true;
@@ -106,14 +76,28 @@ export class Directory {
 
   close(): void {
     this.#watch?.close();
+    this.#expiries.close();
     for (const tenant of this.tenants.values()) tenant.route.retire();
   }
 
-  /** The login behind a username and password, or null: one SHA-256, in constant time. */
-  authenticate(username: string, password: Uint8Array): Login | null {
-    const login = this.#logins.get(username);
-    const isRight = verify(login?.digest, password);
-    return login !== undefined && isRight && login.tenant.isEnabled ? login : null;
+  login(username: string): Login | undefined {
+    return this.#logins.get(username);
+  }
+
+  /** Some passwords take long to check, so all refusals have to. */
+  get hasScryptLogins(): boolean {
+    return this.#scryptCount > 0;
+  }
+
+  /** Why a login with the right password is refused all the same from `address()`; null if not. */
+  refusalOf(
+    login: Login,
+    address: () => string,
+  ): "disabled" | "expired" | "outside_network" | null {
+    if (!login.tenant.isEnabled) return "disabled";
+    if (login.expiresAtMs <= this.#clock.unixMs()) return "expired";
+    if (login.networks !== null && !login.networks.includes(address())) return "outside_network";
+    return null;
   }
 
   tenantByName(name: string): Tenant | undefined {
@@ -129,6 +113,8 @@ export class Directory {
         return this.#applyCredential(seen.id, seen.value);
       case "shard":
         return this.#applyShard(seen.id, seen.value);
+      case "proxy":
+        return this.#applyProxy(seen.id, seen.value !== null);
       default:
         return;
     }
@@ -137,35 +123,51 @@ export class Directory {
   #applyCache(id: string, cache: Cache | null): void {
     if (cache !== null) {
       const tenant = this.#tenant(id);
-      tenant.name = cache.name;
-      tenant.isEnabled = cache.enabled;
-      if (!cache.enabled) revoke(tenant.members);
+      tenant.follow(cache, this.#sharers, this.#clock.nowMs());
+      if (!cache.enabled) revoke(tenant.members, "cache_disabled");
       return;
     }
     const tenant = this.tenants.get(id);
     if (tenant === undefined) return;
     tenant.isEnabled = false;
-    revoke(tenant.members);
+    revoke(tenant.members, "cache_disabled");
     tenant.shards.clear();
     tenant.route.retire();
     this.tenants.delete(id);
   }
 
   #applyCredential(username: string, credential: Credential | null): void {
-    const login = this.#logins.get(username);
-    if (credential === null || !login?.isFor(credential)) {
+    const known = this.#logins.get(username);
+    if (known?.digest.algorithm === "scrypt") this.#scryptCount--;
+    if (credential?.digest.algorithm === "scrypt") this.#scryptCount++;
+    let login = known;
+    if (known !== undefined && (credential === null || !known.isFor(credential))) {
       this.#logins.delete(username);
-      if (login !== undefined) revoke(login.members);
+      this.#expiries.forget(known);
+      revoke(known.members, "credential_revoked");
+      login = undefined;
     }
     if (credential === null) return;
-    const known = this.#logins.get(username);
-    if (known === undefined) {
-      this.#logins.set(username, new Login(username, this.#tenant(credential.cache), credential));
-      return;
+    if (login === undefined) {
+      login = new Login(username, this.#tenant(credential.cache), credential);
+      this.#logins.set(username, login);
+    } else {
+      login.follow(credential);
     }
-    known.digest = credential.digest;
-    known.rights = credentialRights(credential);
-    for (const member of known.members) member.rights = known.rights;
+    this.#expiries.set(login, credential.expiresAtMs ?? Number.POSITIVE_INFINITY);
+  }
+
+  #applyProxy(name: string, lives: boolean): void {
+    const countBefore = this.#sharers.proxyCount;
+    if (lives) this.#proxies.add(name);
+    else this.#proxies.delete(name);
+    if (this.#sharers.proxyCount === countBefore) return;
+    for (const tenant of this.tenants.values()) tenant.share(this.#sharers, this.#clock.nowMs());
+  }
+
+  get #sharers(): Sharers {
+    const { workerCount } = this.#options;
+    return { proxyCount: Math.max(1, this.#proxies.size), workerCount };
   }
 
   #applyShard(id: string, shard: Shard | null): void {
@@ -184,7 +186,7 @@ export class Directory {
   #tenant(id: string): Tenant {
     let tenant = this.tenants.get(id);
     if (tenant === undefined) {
-      tenant = new Tenant(id, this.#options.newRoute());
+      tenant = new Tenant(id, this.#options.newRoute(), this.#options.waits);
       this.tenants.set(id, tenant);
     }
     return tenant;
@@ -196,6 +198,9 @@ export class Directory {
     for (const username of [...this.#logins.keys()]) {
       if (!living.has(`credential ${username}`)) this.#applyCredential(username, null);
     }
+    for (const name of [...this.#proxies]) {
+      if (!living.has(`proxy ${name}`)) this.#applyProxy(name, false);
+    }
     for (const tenant of [...this.tenants.values()]) {
       if (!living.has(`cache ${tenant.id}`)) this.#applyCache(tenant.id, null);
       for (const id of [...tenant.shards.keys()]) {
@@ -203,8 +208,4 @@ export class Directory {
       }
     }
   }
-}
-
-function revoke(members: Set<Member>): void {
-  for (const member of [...members]) member.revoked();
 }

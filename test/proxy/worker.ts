@@ -6,7 +6,9 @@
 import { digestOf } from "../../core/cluster/credentials.ts";
 import {
   type Credential,
+  cacheRecord,
   credentialRecord,
+  type RecordInput,
   type Right,
   type Shard,
 } from "../../core/cluster/records.ts";
@@ -21,7 +23,7 @@ import { until } from "../core/io/pair.ts";
 import { connect, saslPlain, type Wire } from "../harness/wire.ts";
 
 export const PASSWORD = "a-password-of-the-test";
-const CACHE = "c1";
+export const CACHE = "c1";
 
 export type WorkerSetup = {
   /** Addresses of the shards, one node each. */
@@ -47,7 +49,7 @@ export class TestWorker {
     options,
   }: WorkerSetup) {
     const entries: Entry[] = [
-      this.#entry("cache", CACHE, this.#cache(true)),
+      this.#entry("cache", CACHE, cacheOf({})),
       ...shards.map((address, index) =>
         this.#entry("shard", `${CACHE}/node-${index}`, shardOf(`node-${index}`, address)),
       ),
@@ -99,8 +101,19 @@ export class TestWorker {
     this.state.changed([{ ...seen, revision: this.#revision } as Seen], this.#revision);
   }
 
+  /** The record of the cache becomes the usual one with this in it. */
+  changeCache(fields: Partial<RecordInput<"cache">>): void {
+    this.change({ kind: "cache", id: CACHE, value: cacheOf(fields) } as Omit<Seen, "revision">);
+  }
+
   disableCache(): void {
-    this.change({ kind: "cache", id: CACHE, value: this.#cache(false) } as Omit<Seen, "revision">);
+    this.changeCache({ enabled: false });
+  }
+
+  /** The record of a login becomes the usual one with this in it; its password may stay. */
+  changeLogin(username: string, fields: Partial<RecordInput<"credential">>): void {
+    const value = credentialRecord.parse({ ...credentialOf(["read", "write"]), ...fields });
+    this.change({ kind: "credential", id: username, value } as Omit<Seen, "revision">);
   }
 
   deleteLogin(username: string): void {
@@ -135,14 +148,16 @@ export class TestWorker {
     await this.worker.drain();
   }
 
-  #cache(enabled: boolean) {
-    return { name: "test", bytes: 64 << 20, pool: "managed", enabled, createdAtMs: 1 } as const;
-  }
-
   #entry(kind: Entry["kind"], id: string, value: unknown): Entry {
     return { kind, id, value, revision: this.#revision } as Entry;
   }
 }
+
+const cacheOf = (fields: Partial<RecordInput<"cache">>) =>
+  cacheRecord.parse({ name: "test", bytes: 64 << 20, createdAtMs: 1, ...fields });
+
+/** The same for all, so that a change of something else does not look like a new password. */
+const DIGEST = digestOf(PASSWORD);
 
 const shardOf = (node: string, address: string): Shard => ({
   cache: CACHE,
@@ -158,7 +173,7 @@ const shardOf = (node: string, address: string): Shard => ({
 const credentialOf = (rights: readonly Right[]): Credential =>
   credentialRecord.parse({
     cache: CACHE,
-    digest: digestOf(PASSWORD),
+    digest: DIGEST,
     rights: [...rights],
     createdAtMs: 1,
   });

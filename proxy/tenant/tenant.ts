@@ -1,0 +1,134 @@
+/** One cache, with everything of it that lives in this worker; and its logins. */
+import type { Digest } from "../../core/cluster/credentials.ts";
+import type { Cache, Credential, Limits, Shard } from "../../core/cluster/records.ts";
+import { CacheCounters } from "../routing/counters.ts";
+import type { CachePolicies } from "../routing/failure.ts";
+import type { Route } from "../routing/route.ts";
+import { CacheLimits, type Sharers, type Waiting } from "./limits.ts";
+import { type Networks, parseNetworks } from "./networks.ts";
+import { credentialRights } from "./rights.ts";
+
+/** Why sessions have to end though they did nothing: a change of what they logged in to. */
+export type RevokeReason =
+  | "credential_revoked"
+  | "credential_expired"
+  | "outside_network"
+  | "cache_disabled";
+
+/** A session as the directory sees it. */
+export interface Member {
+  /** What it may do, as of its login or of the last change. */
+  rights: number;
+  /** Where it comes from, without port; "" for a unix socket. */
+  readonly address: string;
+  /** Its login is no longer good. */
+  revoked(reason: RevokeReason): void;
+}
+
+export class Tenant {
+  readonly id: string;
+  readonly route: Route;
+  readonly counters: CacheCounters = new CacheCounters();
+  readonly members: Set<Member> = new Set();
+  /** Shards by their id in the state. */
+  readonly shards: Map<string, Shard> = new Map();
+  readonly limits: CacheLimits;
+  /** The same, if it has to be asked for each command; null costs nothing. */
+  commandLimits: CacheLimits | null = null;
+  /** Shared with the reply queues of its sessions, so that a change reaches them. */
+  readonly policies: CachePolicies = { unansweredRead: "miss" };
+  name = "";
+  isEnabled = false;
+  #limits: Limits | null = null;
+
+  constructor(id: string, route: Route, waits: (waiting: Waiting) => void) {
+    this.id = id;
+    this.route = route;
+    this.limits = new CacheLimits(waits);
+  }
+
+  follow(cache: Cache, sharers: Sharers, nowMs: number): void {
+    this.name = cache.name;
+    this.isEnabled = cache.enabled;
+    this.policies.unansweredRead = cache.policies.unansweredRead;
+    this.#limits = cache.limits;
+    this.share(sharers, nowMs);
+  }
+
+  /** There are more sharers of the limits than before, or fewer. */
+  share(sharers: Sharers, nowMs: number): void {
+    if (this.#limits === null) return;
+    this.limits.update(this.#limits, sharers, nowMs);
+    this.commandLimits = this.limits.concernsCommands ? this.limits : null;
+  }
+}
+
+const NOBODY: ReadonlySet<Member> = new Set();
+
+/** There may be a hundred thousand of these: what only few have is made when it is needed. */
+export class Login {
+  readonly username: string;
+  readonly tenant: Tenant;
+  digest: Digest;
+  rights: number;
+  /** Stands before every key of its sessions; null for none. */
+  readonly keyPrefix: Buffer | null;
+  /** Since 1970; Infinity for never. Set by `Expiries`. */
+  expiresAtMs: number = Number.POSITIVE_INFINITY;
+  /** From anywhere if null. */
+  networks: Networks | null;
+  /** What a scrypt password that was verified is compared with from then on. */
+  remembered: Buffer | null = null;
+  #members: Set<Member> | null = null;
+
+  constructor(username: string, tenant: Tenant, credential: Credential) {
+    this.username = username;
+    this.tenant = tenant;
+    this.digest = credential.digest;
+    this.rights = credentialRights(credential);
+    this.keyPrefix = credential.keyPrefix === "" ? null : Buffer.from(credential.keyPrefix);
+    this.networks = parseNetworks(credential.networks);
+  }
+
+  get members(): ReadonlySet<Member> {
+    return this.#members ?? NOBODY;
+  }
+
+  join(member: Member): void {
+    this.#members ??= new Set();
+    this.#members.add(member);
+  }
+
+  leave(member: Member): void {
+    this.#members?.delete(member);
+  }
+
+  /** Whether its sessions may stay: their keys must not change their place under them. */
+  isFor({ cache, keyPrefix }: Credential): boolean {
+    return this.tenant.id === cache && (this.keyPrefix?.toString() ?? "") === keyPrefix;
+  }
+
+  /** Takes over what changed; sessions that may not stay are told. */
+  follow(credential: Credential): void {
+    this.rights = credentialRights(credential);
+    for (const member of this.members) member.rights = this.rights;
+    if (!isSameDigest(this.digest, credential.digest)) {
+      this.digest = credential.digest;
+      this.remembered = null;
+      revoke(this.members, "credential_revoked");
+    }
+    this.networks = parseNetworks(credential.networks);
+    if (this.networks === null) return;
+    for (const member of [...this.members]) {
+      if (!this.networks.includes(member.address)) member.revoked("outside_network");
+    }
+  }
+}
+
+export function revoke(members: ReadonlySet<Member>, reason: RevokeReason): void {
+  for (const member of [...members]) member.revoked(reason);
+}
+
+function isSameDigest(a: Digest, b: Digest): boolean {
+  return a.algorithm === b.algorithm && a.salt === b.salt && a.hash === b.hash;
+}
