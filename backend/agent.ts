@@ -9,9 +9,9 @@
  * because it is away for a moment. Records of shards therefore outlive their process.
  */
 import { isDeepStrictEqual } from "node:util";
-import { placeShards } from "../core/cluster/placement.ts";
+import { type PlacementNode, placeShards } from "../core/cluster/placement.ts";
 import { Presence } from "../core/cluster/presence.ts";
-import type { Cache, Node, Shard as ShardRecord } from "../core/cluster/records.ts";
+import type { Cache, Node, NodeSetting, Shard as ShardRecord } from "../core/cluster/records.ts";
 import {
   type ClusterState,
   type Entry,
@@ -69,8 +69,7 @@ export class Agent {
   readonly #output: Output;
   readonly #caches = new Map<string, Cache>();
   readonly #nodes = new Map<string, Node>();
-  /** Also of nodes that are away for a moment: sizes of shards must not move with them. */
-  readonly #weights = new Map<string, number>();
+  readonly #settings = new Map<string, NodeSetting>();
   readonly #records = new Map<string, Known>();
   readonly #startedAtMs = clock.unixMs();
   #watch: Watch | undefined;
@@ -98,6 +97,7 @@ export class Agent {
         pid: process.pid,
         engine: "embedded",
         weight: parts.options.weight,
+        zone: parts.options.zone,
         ready: this.#isReady,
         startedAtMs: this.#startedAtMs,
       }),
@@ -137,13 +137,15 @@ export class Agent {
   async #follow(): Promise<void> {
     const { state } = this.#parts;
     // What changes between these lists is told by the watch, from the oldest of them on.
-    const [caches, nodes, records] = [
+    const [caches, nodes, settings, records] = [
       await state.list("cache"),
       await state.list("node"),
+      await state.list("nodeSetting"),
       await state.list("shard"),
     ];
     for (const { id, value } of caches.entries) this.#caches.set(id, value);
-    for (const { id, value } of nodes.entries) this.#nodeSeen(id, value);
+    for (const { id, value } of nodes.entries) this.#nodes.set(id, value);
+    for (const { id, value } of settings.entries) this.#settings.set(id, value);
     for (const entry of records.entries) this.#records.set(entry.id, entry);
     this.#watch = state.watch(caches.revision, {
       changed: (seen) => this.#changed(seen),
@@ -154,35 +156,36 @@ export class Agent {
   #forget(): void {
     this.#caches.clear();
     this.#nodes.clear();
+    this.#settings.clear();
     this.#records.clear();
   }
 
   #changed(seen: readonly Seen[]): void {
     for (const { kind, id, value, revision } of seen) {
       if (kind === "cache") put(this.#caches, id, value);
-      else if (kind === "node") this.#nodeSeen(id, value);
+      else if (kind === "node") put(this.#nodes, id, value);
+      else if (kind === "nodeSetting") put(this.#settings, id, value);
       else if (kind === "shard")
         put(this.#records, id, value === null ? null : { value, revision });
     }
     void this.#reconcile();
   }
 
-  #nodeSeen(id: string, node: Node | null): void {
-    put(this.#nodes, id, node);
-    if (node !== null) this.#weights.set(id, node.weight);
+  /** Bytes that this node should have of a cache; undefined if the cache is not placed here. */
+  #share(cacheId: string, cache: Cache): number | undefined {
+    const placed = placeShards({ id: cacheId, bytes: cache.bytes }, this.#allNodes());
+    return placed.find(({ node }) => node === this.name)?.bytes;
   }
 
-  /** Bytes that this node should have of a cache; undefined if the cache is not placed here. */
-  #share(cache: Cache): number | undefined {
-    const { name, weight } = this.#parts.options;
-    const weights = new Map<string, number>();
-    for (const { value } of this.#records.values()) {
-      weights.set(value.node, this.#weights.get(value.node) ?? 1);
-    }
-    for (const [id, node] of this.#nodes) weights.set(id, node.weight);
-    weights.set(name, weight);
-    const nodes = [...weights].map(([id, weight]) => ({ name: id, weight }));
-    return placeShards(cache, nodes).find((placed) => placed.node === name)?.bytes;
+  /** Living nodes, and those that are away: their shards tell what they were like. */
+  #allNodes(): PlacementNode[] {
+    const known = new Map<string, Pick<Node, "weight" | "zone">>();
+    for (const { value } of this.#records.values()) known.set(value.node, value);
+    for (const [id, node] of this.#nodes) known.set(id, node);
+    known.set(this.name, this.#parts.options);
+    return [...known].map(([name, { weight, zone }]) => {
+      return { name, weight, zone, isDraining: this.#settings.get(name)?.draining === true };
+    });
   }
 
   // ---- making it so ------------------------------------------------------------------------------
@@ -216,15 +219,17 @@ export class Agent {
   async #round(): Promise<void> {
     this.#isUnpublished = false;
     for (const open of [...this.shards.values()]) {
-      if (await this.#isGone(open.cacheId)) await this.#remove(open);
+      if (await this.#isGone(open.cacheId)) await this.#remove(open, "its cache is gone");
     }
     await this.#removeOrphans();
     for (const [cacheId, cache] of [...this.#caches]) {
-      const bytes = this.#share(cache);
-      if (bytes === undefined || this.#isDraining) continue;
+      const bytes = this.#share(cacheId, cache);
+      if (this.#isDraining) return;
       const id = `${cacheId}/${this.#parts.options.name}`;
       const open = this.shards.get(id);
-      if (open === undefined) await this.#open(id, { cacheId, cache, bytes });
+      if (bytes === undefined) {
+        if (open !== undefined) await this.#remove(open, "its cache has moved to other nodes");
+      } else if (open === undefined) await this.#open(id, { cacheId, cache, bytes });
       else await this.#adjust(open, { cache, bytes });
     }
   }
@@ -293,9 +298,12 @@ export class Agent {
   }
 
   #recordOf({ cacheId, address, epoch, flushedEpoch, statsEpoch, shard }: OpenShard): ShardRecord {
+    const { name, weight, zone } = this.#parts.options;
     return {
       cache: cacheId,
-      node: this.#parts.options.name,
+      node: name,
+      weight,
+      zone,
       address,
       bytes: shard.store.items.limit,
       epoch,
@@ -336,13 +344,13 @@ export class Agent {
     put(this.#records, id, entry ?? null);
   }
 
-  async #remove(open: OpenShard): Promise<void> {
+  async #remove(open: OpenShard, reason: string): Promise<void> {
     this.shards.delete(open.id);
     await this.#parts.state.commit([{ kind: "shard", id: open.id, value: null }]);
     this.#records.delete(open.id);
     await open.server.drain();
     void release(open.shard);
-    this.#parts.log.info({ shard: open.id }, "shard closed, its cache is gone");
+    this.#parts.log.info({ shard: open.id, reason }, "shard closed");
   }
 
   /** Records of ours whose cache was deleted while we were away. */

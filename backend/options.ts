@@ -19,6 +19,11 @@ export const nodeOptions = z.strictObject({
     .max(100)
     .default(1)
     .describe("Share of each cache that this node gets, compared with other nodes"),
+  zone: z
+    .string()
+    .max(63)
+    .default("")
+    .describe("Nodes of one zone fail together; caches are spread over zones first"),
   host: z
     .string()
     .min(1)

@@ -221,7 +221,8 @@ class Supervisor implements InstanceView {
   #nodeView(name: string): RoleView {
     const process = this.#backend?.view();
     const shards = this.#shardsOf(name);
-    const areReady = shards.length > 0 && shards.every(({ state }) => state === "ready");
+    // It may have none: small caches sit on few nodes.
+    const areReady = shards.every(({ state }) => state === "ready");
     return {
       role: "backend",
       name,

@@ -181,11 +181,23 @@ export const serviceBindingRecord = z.strictObject({
   createdAtMs: z.int(),
 });
 
+/** Share of each cache that a node gets, compared with other nodes. */
+const weight = z.int().min(1).max(100).default(1);
+/** Nodes of one zone fail together; "" is a zone like any other. */
+const zone = z.string().max(63).default("");
+
+/** What operators want of a node; its id is the node's name. Not leased. */
+export const nodeSettingRecord = z.strictObject({
+  /** Its shards go to other nodes, and it gets no new ones. */
+  draining: z.boolean().default(false),
+});
+
 /** A machine running the backend role. Leased: present while its agent lives. */
 export const nodeRecord = z.strictObject({
   pid: z.int(),
   engine: z.enum(["embedded"]),
-  weight: z.int().min(1).default(1),
+  weight,
+  zone,
   ready: z.boolean(),
   startedAtMs: z.int(),
 });
@@ -204,6 +216,9 @@ export const shardRecord = z.strictObject({
   epoch: z.int().min(0),
   flushedEpoch: count.default(0),
   statsEpoch: count.default(0),
+  /** Those of its node: placement and continuum have to know them while the node is away. */
+  weight,
+  zone,
   state: z.enum(["starting", "ready", "fenced", "draining"]),
 });
 
@@ -224,6 +239,7 @@ export const RECORDS = {
   cacheName: cacheNameRecord,
   credential: credentialRecord,
   node: nodeRecord,
+  nodeSetting: nodeSettingRecord,
   shard: shardRecord,
   proxy: proxyRecord,
   lastUse: lastUseRecord,
@@ -241,6 +257,7 @@ export type RecordInput<K extends Kind> = z.input<(typeof RECORDS)[K]>;
 export type Cache = RecordOf<"cache">;
 export type Credential = RecordOf<"credential">;
 export type Node = RecordOf<"node">;
+export type NodeSetting = RecordOf<"nodeSetting">;
 export type Shard = RecordOf<"shard">;
 export type Proxy = RecordOf<"proxy">;
 export type LastUse = RecordOf<"lastUse">;

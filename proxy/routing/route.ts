@@ -9,6 +9,8 @@ import { Link, type LinkOptions } from "./link.ts";
 export interface ShardTarget {
   node: string;
   address: string;
+  /** Share of the keys, compared with the other shards; 1 if absent. */
+  weight?: number;
 }
 
 /** One shard as seen from here. */
@@ -47,7 +49,7 @@ export class Route {
       before.delete(id);
       return kept ?? new ShardLinks(shard, this.#options);
     });
-    this.#continuum = new Continuum(this.shards.map((shard) => ({ name: shard.node })));
+    this.#continuum = new Continuum(sorted.map(({ node, weight = 1 }) => ({ name: node, weight })));
     for (const gone of before.values()) {
       gone.text.retire();
       gone.binary.retire();

@@ -178,7 +178,7 @@ export class Directory {
     else tenant.shards.set(id, shard);
     // A shard that is starting keeps its place on the continuum: its keys must not move.
     tenant.route.update(
-      [...tenant.shards.values()].map(({ node, address }) => ({ node, address })),
+      [...tenant.shards.values()].map(({ node, address, weight }) => ({ node, address, weight })),
     );
   }
 

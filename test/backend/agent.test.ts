@@ -235,6 +235,36 @@ describe("placement", () => {
     await putCache("c2", cache(2 * MIB, "other"));
     await shardSoon("c2/node-1", { bytes: MIB });
   });
+
+  test("a node that is away keeps its weight", async () => {
+    await putCache("c1", cache());
+    const heavy = await start("node-1", { given: { weight: 3, zone: "east" } });
+    await stop(heavy);
+    expect(await shard("c1/node-1")).toMatchObject({ weight: 3, zone: "east" });
+    await start("node-2");
+    await shardSoon("c1/node-2", { bytes: 2 * MIB });
+  });
+
+  test("a small cache is on four nodes, whoever joined first, and has no shard elsewhere", async () => {
+    await putCache("c1", cache(8 * MIB));
+    for (let number = 1; number <= 6; number++) await start(`node-${number}`);
+    const sizes = async () => (await state.list("shard")).entries.map(({ value }) => value.bytes);
+    await expect.poll(sizes, { timeout: WAIT_MS_MAX }).toEqual(Array(4).fill(2 * MIB));
+  });
+
+  test("a draining node gives its shards to the others, and takes them back", async () => {
+    await putCache("c1", cache());
+    await start("node-1");
+    await start("node-2");
+    await shardSoon("c1/node-2", { bytes: 4 * MIB });
+    const setting = { kind: "nodeSetting", id: "node-2" } as const;
+    await change({ ...setting, value: { draining: true } });
+    await shardSoon("c1/node-1", { bytes: 8 * MIB });
+    const moved = () => state.get("shard", "c1/node-2");
+    await expect.poll(moved, { timeout: WAIT_MS_MAX }).toBeUndefined();
+    await change({ ...setting, value: { draining: false } });
+    await shardSoon("c1/node-2", { bytes: 4 * MIB });
+  });
 });
 
 describe("a restart", () => {

@@ -166,6 +166,8 @@ const shardOf = (node: string, address: string): Shard => ({
   bytes: 32 << 20,
   epoch: 1,
   flushedEpoch: 0,
+  weight: 1,
+  zone: "",
   statsEpoch: 0,
   state: "ready",
 });
