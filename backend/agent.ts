@@ -19,37 +19,34 @@ import {
   StateUnavailable,
   type Watch,
 } from "../core/cluster/state.ts";
-import type { Loop } from "../core/io/loop.ts";
-import { clock, every, sleep, type Timer } from "../core/runtime/clock.ts";
-import { formatAddress } from "../core/runtime/config.ts";
+import { clock, sleep } from "../core/runtime/clock.ts";
 import type { Logger } from "../core/runtime/log.ts";
-import { secureBytes } from "../core/runtime/random.ts";
-import { Output } from "./embedded/output.ts";
-import { ShardServer } from "./embedded/server.ts";
-import { Shard } from "./embedded/shard.ts";
-import { resetStats } from "./embedded/stats.ts";
+import type { Engine, EngineShard } from "./engine.ts";
 import type { NodeOptions } from "./options.ts";
-import { removeStaleSocket, type SocketDirectory } from "./sockets.ts";
 
 const RETRY_DELAY_MS = 500;
-const TICK_INTERVAL_MS = 100;
-/** While memory is being brought in line with a new limit: a turn of a millisecond in each. */
-const BUSY_TICK_INTERVAL_MS = 10;
-/** Cas uniques of a shard that starts anew are above all it gave out before, see `casStart`. */
-const CAS_EPOCH_MS = 1_700_000_000_000;
-const CAS_PER_MS = 1024;
+/** Shards that are opened at the same time: an engine may start a process for each. */
+const OPENING_COUNT_MAX = 8;
 
 /** A shard that is open on this node. */
 export interface OpenShard {
   readonly id: string;
   readonly cacheId: string;
-  readonly shard: Shard;
-  readonly server: ShardServer;
-  readonly address: string;
+  readonly shard: EngineShard;
   epoch: number;
+  /** The generation of the shard that `epoch` counts. */
+  generation: number;
   /** The epochs of its cache that it has caught up with. */
   flushedEpoch: number;
   statsEpoch: number;
+}
+
+/** A shard that this node should have, and has not. */
+interface Missing {
+  readonly id: string;
+  readonly cacheId: string;
+  readonly cache: Cache;
+  readonly bytes: number;
 }
 
 /** A shard record and the revision that wrote it. */
@@ -59,22 +56,20 @@ export interface AgentParts {
   options: NodeOptions;
   state: ClusterState;
   log: Logger;
-  loop: Loop;
-  sockets: SocketDirectory | null;
+  engine: Engine;
 }
 
 export class Agent {
   readonly shards = new Map<string, OpenShard>();
   readonly #parts: AgentParts;
-  readonly #output: Output;
   readonly #caches = new Map<string, Cache>();
   readonly #nodes = new Map<string, Node>();
   readonly #settings = new Map<string, NodeSetting>();
   readonly #records = new Map<string, Known>();
   readonly #startedAtMs = clock.unixMs();
   #watch: Watch | undefined;
-  #ticking: Timer | undefined;
-  #isTickingBusily = false;
+  /** Shards whose cache is gone and that still finish. */
+  readonly #closing = new Map<string, Promise<void>>();
   readonly #presence: Presence<"node">;
   /** The reconciliation under way; at most one. */
   #reconciling: Promise<void> | undefined;
@@ -87,7 +82,6 @@ export class Agent {
 
   constructor(parts: AgentParts) {
     this.#parts = parts;
-    this.#output = new Output(parts.loop);
     this.#presence = new Presence({
       state: parts.state,
       log: parts.log,
@@ -95,7 +89,7 @@ export class Agent {
       id: parts.options.name,
       value: () => ({
         pid: process.pid,
-        engine: "embedded",
+        engine: parts.engine.name,
         weight: parts.options.weight,
         zone: parts.options.zone,
         ready: this.#isReady,
@@ -123,7 +117,6 @@ export class Agent {
   async start(): Promise<void> {
     await this.#follow();
     await this.#presence.publish();
-    this.#ticking = every(TICK_INTERVAL_MS, () => this.#tick());
     await this.#round();
     this.#isStarting = false;
     this.#isReady = true;
@@ -222,6 +215,7 @@ export class Agent {
       if (await this.#isGone(open.cacheId)) await this.#remove(open, "its cache is gone");
     }
     await this.#removeOrphans();
+    const missing: Missing[] = [];
     for (const [cacheId, cache] of [...this.#caches]) {
       const bytes = this.#share(cacheId, cache);
       if (this.#isDraining) return;
@@ -229,9 +223,10 @@ export class Agent {
       const open = this.shards.get(id);
       if (bytes === undefined) {
         if (open !== undefined) await this.#remove(open, "its cache has moved to other nodes");
-      } else if (open === undefined) await this.#open(id, { cacheId, cache, bytes });
+      } else if (open === undefined) missing.push({ id, cacheId, cache, bytes });
       else await this.#adjust(open, { cache, bytes });
     }
+    await this.#openAll(missing);
   }
 
   /** Asks the state itself: what we know may be half of a list that is being read anew. */
@@ -241,75 +236,90 @@ export class Agent {
     );
   }
 
-  async #open(
-    id: string,
-    { cacheId, cache, bytes }: { cacheId: string; cache: Cache; bytes: number },
-  ): Promise<void> {
-    const { log, loop } = this.#parts;
-    const shard = new Shard(this.#output, {
-      bytes,
-      clockOffsetMs: clock.unixMs() - clock.nowMs(),
-      nowMs: clock.nowMs(),
-      seed: newSeed(),
-      casStart: casStart(),
-    });
-    const server = new ShardServer(loop, shard);
-    const before = await this.#parts.state.get("shard", id);
-    const address = await this.#listen(server, id, before?.value.address);
-    const epoch = (before?.value.epoch ?? 0) + 1;
-    this.#remember(id, before);
-    // It begins empty, and counts from zero: what was wished until now is done.
-    const { epoch: flushedEpoch, statsEpoch } = cache;
-    const open = { id, cacheId, shard, server, address, epoch, flushedEpoch, statsEpoch };
-    this.shards.set(id, open);
-    log.info({ shard: id, address, bytes, epoch }, "shard opened");
-    await this.#publish(open);
+  /** Several at a time. One that cannot be opened does not keep the others closed. */
+  async #openAll(missing: readonly Missing[]): Promise<void> {
+    const failures: unknown[] = [];
+    const rest = [...missing];
+    const openNext = async (): Promise<void> => {
+      for (let one = rest.shift(); one !== undefined; one = rest.shift()) {
+        if (!this.#isDraining) await this.#open(one).catch((error) => failures.push(error));
+      }
+    };
+    await Promise.all(Array.from({ length: OPENING_COUNT_MAX }, openNext));
+    if (failures.length > 0) throw failures[0];
   }
 
-  /** Where it was before if that is possible: then nobody needs to be told. */
-  async #listen(server: ShardServer, id: string, before: string | undefined): Promise<string> {
-    const { options, sockets, loop } = this.#parts;
-    if (sockets === null) return listenOnTcp(server, options, before);
-    const path = sockets.pathOf(id);
-    await removeStaleSocket(loop, path);
-    return server.listen({ path });
+  async #open({ id, cacheId, cache, bytes }: Missing): Promise<void> {
+    const { engine, log, state } = this.#parts;
+    await this.#closing.get(id);
+    const before = await state.get("shard", id);
+    const changed = (): void => void this.#reconcile();
+    const shard = await engine.open({ id, bytes, before: before?.value, changed });
+    this.#remember(id, before);
+    // One that begins empty counts from zero, and what was wished until now is done.
+    const told = shard.generation === 0 ? before?.value : undefined;
+    const open: OpenShard = {
+      id,
+      cacheId,
+      shard,
+      epoch: before?.value.epoch ?? 0,
+      generation: 0,
+      flushedEpoch: told?.flushedEpoch ?? cache.epoch,
+      statsEpoch: told?.statsEpoch ?? cache.statsEpoch,
+    };
+    this.shards.set(id, open);
+    await this.#adjust(open, { cache, bytes });
+    const { address, state: shardState } = shard;
+    log.info({ shard: id, address, bytes, epoch: open.epoch, state: shardState }, "shard opened");
   }
 
   /** Follows the plan, the placement, wished flushes, and whoever fenced the shard. */
   async #adjust(open: OpenShard, { cache, bytes }: { cache: Cache; bytes: number }): Promise<void> {
     const { log } = this.#parts;
-    const { store } = open.shard;
+    const { shard } = open;
     const record = this.#records.get(open.id)?.value;
-    if (store.items.limit !== bytes) {
-      log.info({ shard: open.id, from: store.items.limit, to: bytes }, "shard resized");
-      store.items.limit = bytes;
+    if (shard.bytes !== bytes) {
+      log.info({ shard: open.id, from: shard.bytes, to: bytes }, "shard resized");
+      await shard.resize(bytes);
     }
-    const isFenced = record?.state === "fenced";
+    const isFenced = record?.state === "fenced" && shard.generation === open.generation;
     if (isFenced || cache.epoch > open.flushedEpoch) {
-      store.flush(0);
-      open.epoch = Math.max(open.epoch, record?.epoch ?? 0) + 1;
-      log.info({ shard: open.id, epoch: open.epoch, isFenced }, "shard emptied");
+      await shard.empty(isFenced ? "fenced" : "flushed");
+      log.info({ shard: open.id, isFenced }, "shard emptied");
     }
-    if (cache.statsEpoch > open.statsEpoch) resetStats(open.shard);
-    // Where they are lower than before, the state is an older one: the next wish counts again.
-    open.flushedEpoch = cache.epoch;
-    open.statsEpoch = cache.statsEpoch;
+    if (cache.statsEpoch > open.statsEpoch) await shard.resetStats();
+    // One that is not ready begins empty when it is; until then nothing is claimed.
+    if (shard.state === "ready") this.#caughtUp(open, cache);
     if (!isPublished(record, this.#recordOf(open))) await this.#publish(open);
   }
 
-  #recordOf({ cacheId, address, epoch, flushedEpoch, statsEpoch, shard }: OpenShard): ShardRecord {
+  #caughtUp(open: OpenShard, cache: Cache): void {
+    const { generation } = open.shard;
+    if (generation !== open.generation) {
+      const published = this.#records.get(open.id)?.value.epoch ?? 0;
+      open.epoch = Math.max(open.epoch, published) + 1;
+      open.generation = generation;
+      this.#parts.log.info({ shard: open.id, epoch: open.epoch }, "shard begins empty");
+    }
+    // Where they are lower than before, the state is an older one: the next wish counts again.
+    open.flushedEpoch = cache.epoch;
+    open.statsEpoch = cache.statsEpoch;
+  }
+
+  #recordOf({ cacheId, epoch, flushedEpoch, statsEpoch, shard }: OpenShard): ShardRecord {
     const { name, weight, zone } = this.#parts.options;
     return {
       cache: cacheId,
       node: name,
       weight,
       zone,
-      address,
-      bytes: shard.store.items.limit,
+      address: shard.address,
+      bytes: shard.bytes,
       epoch,
       flushedEpoch,
       statsEpoch,
-      state: "ready",
+      process: shard.process,
+      state: shard.state,
     };
   }
 
@@ -348,8 +358,8 @@ export class Agent {
     this.shards.delete(open.id);
     await this.#parts.state.commit([{ kind: "shard", id: open.id, value: null }]);
     this.#records.delete(open.id);
-    await open.server.drain();
-    void release(open.shard);
+    const closed = open.shard.close().finally(() => this.#closing.delete(open.id));
+    this.#closing.set(open.id, closed);
     this.#parts.log.info({ shard: open.id, reason }, "shard closed");
   }
 
@@ -363,20 +373,6 @@ export class Agent {
     }
   }
 
-  #tick(): void {
-    const nowMs = clock.nowMs();
-    let isBusy = false;
-    for (const { shard } of this.shards.values()) isBusy = shard.tick(nowMs) || isBusy;
-    if (isBusy && !this.#isTickingBusily) void this.#tickBusily();
-  }
-
-  async #tickBusily(): Promise<void> {
-    this.#isTickingBusily = true;
-    await sleep(BUSY_TICK_INTERVAL_MS);
-    this.#isTickingBusily = false;
-    if (!this.#isDraining) this.#tick();
-  }
-
   // ---- being here --------------------------------------------------------------------------------
 
   /** Answers what was read, then closes. The records stay: the keys of this node are still its. */
@@ -384,11 +380,11 @@ export class Agent {
     if (this.#isDraining) return;
     this.#isDraining = true;
     this.#watch?.close();
-    this.#ticking?.stop();
     await this.#reconciling?.catch(() => {});
-    await Promise.all([...this.shards.values()].map(({ server }) => server.drain()));
+    const closed = [...this.shards.values()].map(({ shard }) => shard.close());
+    await Promise.all([...closed, ...this.#closing.values()]);
     await this.#presence.end();
-    await this.#parts.sockets?.close();
+    await this.#parts.engine.close();
   }
 }
 
@@ -397,44 +393,9 @@ function put<T>(into: Map<string, T>, id: string, value: T | null): void {
   else into.set(id, value);
 }
 
-/** A free port, but the one of before while nobody else has it. */
-async function listenOnTcp(
-  server: ShardServer,
-  { host = "127.0.0.1", advertise = host }: NodeOptions,
-  before: string | undefined,
-): Promise<string> {
-  const portBefore = before?.startsWith("unix:") ? 0 : portOf(before ?? ":0");
-  const address = await server
-    .listen({ host, port: portBefore })
-    .catch(() => server.listen({ host, port: 0 }));
-  return formatAddress({ host: advertise, port: portOf(address) });
-}
-
-const portOf = (address: string): number => Number(address.slice(address.lastIndexOf(":") + 1));
-
 /** Whether everybody can read what `wanted` says. */
 function isPublished(record: ShardRecord | undefined, wanted: ShardRecord): boolean {
   if (record === undefined) return false;
   const seen = record.state === "draining" ? { ...record, state: wanted.state } : record;
   return isDeepStrictEqual(seen, wanted);
-}
-
-/** Gives the memory of a closed shard back to the machine, in turns. */
-async function release({ store }: Shard): Promise<void> {
-  store.items.clear();
-  while (!store.items.trim()) await sleep(BUSY_TICK_INTERVAL_MS);
-}
-
-function newSeed(): [number, number] {
-  const bytes = Buffer.from(secureBytes(8));
-  return [bytes.readInt32LE(0), bytes.readInt32LE(4)];
-}
-
-/**
- * A client may hold a cas unique from before a restart, and must not overwrite with it what others
- * stored since. A shard stores less than 1,024 items per millisecond in the long run, so a number
- * that grows by that every millisecond is above all that were given out.
- */
-function casStart(): number {
-  return Math.max(0, clock.unixMs() - CAS_EPOCH_MS) * CAS_PER_MS;
 }

@@ -4,6 +4,7 @@ import { Loop } from "../core/io/loop.ts";
 import type { Logger } from "../core/runtime/log.ts";
 import type { RunningRole } from "../core/runtime/role.ts";
 import { Agent } from "./agent.ts";
+import { EmbeddedEngine } from "./embedded/engine.ts";
 import { createBackendRegistry } from "./metrics.ts";
 import type { BackendOptions } from "./options.ts";
 import { SocketDirectory } from "./sockets.ts";
@@ -25,13 +26,13 @@ export async function startBackend(
   };
   try {
     for (const node of options.nodes) {
-      const sockets = node.host === undefined ? await SocketDirectory.open(node.socketDir) : null;
+      const sockets = await SocketDirectory.open(node.socketDir);
+      const { host, advertise } = node;
       const agent = new Agent({
         options: node,
         state,
         log: log.child({ node: node.name }),
-        loop,
-        sockets,
+        engine: new EmbeddedEngine({ loop, sockets, host, advertise }),
       });
       agents.push(agent);
       await agent.start();
@@ -42,7 +43,9 @@ export async function startBackend(
   }
   return {
     get addresses() {
-      return agents.flatMap((agent) => [...agent.shards.values()].map(({ address }) => address));
+      return agents.flatMap((agent) =>
+        [...agent.shards.values()].map(({ shard }) => shard.address),
+      );
     },
     registry: createBackendRegistry(agents),
     ready: () => agents.every((agent) => agent.isReady),

@@ -6,7 +6,7 @@ import {
   registerMetrics,
 } from "../core/runtime/metrics.ts";
 import type { Agent, OpenShard } from "./agent.ts";
-import { Counter } from "./embedded/counters.ts";
+import type { Figures } from "./engine.ts";
 
 const LABELS = ["cache", "shard"] as const;
 
@@ -71,32 +71,56 @@ export const BACKEND_METRICS = {
     labels: LABELS,
     help: "Items removed because their time was over: found by a command, swept, or reclaimed.",
   },
+  resident: {
+    name: "memward_shard_process_resident_bytes",
+    kind: "gauge",
+    labels: LABELS,
+    help: "Resident memory of the process that serves the shard, where it has one of its own.",
+  },
+  answers: {
+    name: "memward_shard_answers",
+    kind: "gauge",
+    labels: LABELS,
+    help: "Whether the shard serves and answers its node: 1 or 0.",
+  },
+  restarts: {
+    name: "memward_shard_restarts_total",
+    kind: "counter",
+    labels: LABELS,
+    help: "How often the process of the shard ended without being told to.",
+  },
 } as const satisfies MetricTable;
 
 export function createBackendRegistry(agents: readonly Agent[]): Registry {
   const registry = createRegistry();
   type Emit = (reading: number, cache: string, shard: string) => void;
   const each =
-    (read: (open: OpenShard) => number) =>
+    (read: (open: OpenShard) => number | undefined) =>
     (emit: Emit): void => {
       for (const agent of agents) {
-        for (const open of agent.shards.values())
-          emit(read(open), agent.cacheName(open), agent.name);
+        for (const open of agent.shards.values()) {
+          const reading = read(open);
+          if (reading !== undefined) emit(reading, agent.cacheName(open), agent.name);
+        }
       }
     };
-  const counted = (...counters: number[]) =>
-    each(({ shard }) => counters.reduce((sum, index) => sum + shard.store.counters[index]!, 0));
+  const figure = (name: keyof Figures) => each(({ shard }) => shard.figures()[name]);
   registerMetrics(registry, BACKEND_METRICS, {
-    items: each(({ shard }) => shard.store.items.count),
-    bytes: each(({ shard }) => shard.store.items.size),
-    limit: each(({ shard }) => shard.store.items.limit),
-    connections: each(({ shard }) => shard.connectionCount),
+    items: figure("items"),
+    bytes: figure("bytes"),
+    limit: figure("limit"),
+    connections: figure("connections"),
     epoch: each(({ epoch }) => epoch),
-    commands: counted(Counter.commands),
-    hits: counted(Counter.get_hits, Counter.touch_hits),
-    misses: counted(Counter.get_misses, Counter.touch_misses),
-    evictions: counted(Counter.evictions),
-    expired: counted(Counter.get_expired, Counter.crawler_reclaimed, Counter.reclaimed),
+    commands: figure("commands"),
+    hits: figure("hits"),
+    misses: figure("misses"),
+    evictions: figure("evictions"),
+    expired: figure("expired"),
+    resident: figure("residentBytes"),
+    answers: each(({ shard }) =>
+      shard.state === "ready" && shard.process?.answers !== false ? 1 : 0,
+    ),
+    restarts: each(({ shard }) => shard.process?.restarts),
   });
   return registry;
 }

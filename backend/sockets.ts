@@ -66,3 +66,9 @@ export async function removeStaleSocket(loop: Loop, path: string): Promise<void>
   if (isServed) throw new Error(`another process serves ${path}`);
   await rm(path, { force: true });
 }
+
+/** The port of `host:port`; 0 of a path, or without an address. */
+export function portOf(address: string | undefined): number {
+  if (address === undefined || address.startsWith("unix:")) return 0;
+  return Number(address.slice(address.lastIndexOf(":") + 1));
+}

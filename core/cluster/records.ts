@@ -195,11 +195,24 @@ export const nodeSettingRecord = z.strictObject({
 /** A machine running the backend role. Leased: present while its agent lives. */
 export const nodeRecord = z.strictObject({
   pid: z.int(),
-  engine: z.enum(["embedded"]),
+  engine: z.enum(["embedded", "memcached"]),
   weight,
   zone,
   ready: z.boolean(),
   startedAtMs: z.int(),
+});
+
+/**
+ * The process that serves a shard, if that is not its node's own. `restarts` counts how often it
+ * ended without being told to since its node started, `lastExit` says how it did. `answers` is
+ * false while it lives but says nothing.
+ */
+const shardProcess = z.strictObject({
+  pid: z.int(),
+  startedAtMs: z.int(),
+  restarts: count,
+  lastExit: z.string().max(300),
+  answers: z.boolean(),
 });
 
 /**
@@ -219,6 +232,7 @@ export const shardRecord = z.strictObject({
   /** Those of its node: placement and continuum have to know them while the node is away. */
   weight,
   zone,
+  process: shardProcess.nullable().default(null),
   state: z.enum(["starting", "ready", "fenced", "draining"]),
 });
 

@@ -169,6 +169,7 @@ const shardOf = (node: string, address: string): Shard => ({
   weight: 1,
   zone: "",
   statsEpoch: 0,
+  process: null,
   state: "ready",
 });
 
