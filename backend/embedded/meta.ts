@@ -2,10 +2,11 @@
  * Executes framed meta commands (protocol.txt, "Meta Get" to "Meta Arithmetic") on a shard. The
  * order in which flags act and what is answered to bad ones are memcached 1.6.18's.
  */
+
+import { decodeBase64, encodeBase64 } from "../../core/protocol/base64.ts";
 import { Command } from "../../core/protocol/command.ts";
 import { PROBLEMS } from "../../core/protocol/problem.ts";
 import type { Request } from "../../core/protocol/request.ts";
-import { decodeBase64, encodeBase64 } from "./base64.ts";
 import { Counter } from "./counters.ts";
 import { Mark } from "./item.ts";
 import { Flag, Flags, letter } from "./metaFlags.ts";
@@ -389,7 +390,7 @@ function describe(shard: Shard, request: Request, bytes: Buffer): void {
     tokenEnd[2]! - tokenAt[2]! === 1 &&
     bytes[tokenAt[2]!] === Flag.b
   ) {
-    keySize = decodeBase64(bytes, keyAt, keySize, keyScratch);
+    keySize = decodeBase64(bytes, keyAt, keySize, keyScratch, 0);
     keyBytes = keyScratch;
     keyAt = 0;
     if (keySize === 0) return output.text(BAD_FORMAT);

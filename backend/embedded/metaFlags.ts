@@ -3,9 +3,10 @@
  * them: each at most once, whichever the command, and with the same complaint about the same
  * mistake. What they do is in meta.ts.
  */
+
+import { decodeBase64 } from "../../core/protocol/base64.ts";
 import { PROBLEMS } from "../../core/protocol/problem.ts";
 import type { Request } from "../../core/protocol/request.ts";
-import { decodeBase64 } from "./base64.ts";
 import { parseExptime, parseFlags, parseUint64, Uint64 } from "./numbers.ts";
 import type { Shard } from "./shard.ts";
 import { line } from "./text.ts";
@@ -112,7 +113,7 @@ export class Flags {
     switch (bytes[at]) {
       case Flag.b:
         this.binaryKey = true;
-        this.keySize = decodeBase64(bytes, this.keyAt, this.keySize, keyScratch);
+        this.keySize = decodeBase64(bytes, this.keyAt, this.keySize, keyScratch, 0);
         this.keyBytes = keyScratch;
         this.keyAt = 0;
         return this.keySize === 0 ? BAD_KEY : null;

@@ -155,6 +155,7 @@ export function frameBinary(
   request.opaque = readUInt32(bytes, from + Header.opaque);
   request.quiet = row !== undefined && row.loud !== opcode;
   request.size = size;
+  request.keyIsBase64 = false;
   if (keySize + extrasSize > bodySize) {
     return request.refuse(row?.command ?? Command.invalid, "badLengths", to - from);
   }

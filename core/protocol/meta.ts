@@ -34,12 +34,13 @@ export function frameMeta(request: Request, bytes: Uint8Array, from: number, to:
     return request.refuse(command, problem, request.size);
   }
   if (request.keySize > KEY_SIZE_MAX) return request.refuse(command, "badFormat", request.size);
-  request.keyIsEchoed = command === Command.me;
+  if (command === Command.me) request.keyIsEchoed = true;
   for (let i = stores ? 3 : 2; i < tokenCount; i++) {
     const at = tokenAt[i]!;
     switch (bytes[at]) {
       case FLAG_B:
-        request.keyIsBase64 = true;
+        // me takes it at once behind the key and nowhere else.
+        request.keyIsBase64 = command !== Command.me || (i === 2 && tokenEnd[i] === at + 1);
         break;
       case FLAG_K:
         request.keyIsEchoed = true;

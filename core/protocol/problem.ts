@@ -116,6 +116,11 @@ export const PROBLEMS = {
     Status.notStored,
     "credential has a key prefix and may not flush",
   ),
+  noReset: row(
+    "CLIENT_ERROR credential may not reset stats",
+    Status.notStored,
+    "credential may not reset stats",
+  ),
   prefixedKeyTooLong: row(
     "CLIENT_ERROR key is too long with the key prefix of the credential",
     Status.invalidArguments,

@@ -57,7 +57,7 @@ export class Request {
   quietSize = 0;
   /** A NUL stands on the line. */
   hasNul = false;
-  /** The meta flag b: the key is base64. */
+  /** The meta flag b: the key is base64. False in binary. */
   keyIsBase64 = false;
   /** Meta: the reply repeats the key (flag k, and always me). */
   keyIsEchoed = false;

@@ -109,6 +109,7 @@ export function frameText(request: Request, bytes: Uint8Array, from: number, to:
   request.lineStop = at > from && bytes[at - 1] === CR ? at - 1 : at;
   request.size = request.lineEnd - from;
   request.keyIsBase64 = false;
+  request.keyIsEchoed = false;
   request.valueSize = 0;
   tokenize(request, bytes, from, request.lineStop);
   const verb =
@@ -172,16 +173,22 @@ function frameRetrieval(request: Request, bytes: Uint8Array, from: number): Verd
   }
   if (request.tokenCount === TOKEN_COUNT_MAX) {
     const last = request.tokenEnd[TOKEN_COUNT_MAX - 1]!;
-    if (hasLongToken(bytes, last, request.lineStop)) return badFormat(request);
+    if (hasLongToken(bytes, last, request.lineStop, KEY_SIZE_MAX)) return badFormat(request);
   }
   return request.size === request.lineEnd - from ? Verdict.framed : badFormat(request);
 }
 
-function hasLongToken(bytes: Uint8Array, from: number, stop: number): boolean {
+/** Whether a word in `[from, stop)` of a line is longer than `sizeMax`. */
+export function hasLongToken(
+  bytes: Uint8Array,
+  from: number,
+  stop: number,
+  sizeMax: number,
+): boolean {
   let start = from;
   for (let at = from; at < stop; at++) {
     if (bytes[at] === SPACE) start = at + 1;
-    else if (at - start >= KEY_SIZE_MAX) return true;
+    else if (at - start >= sizeMax) return true;
   }
   return false;
 }

@@ -13,6 +13,7 @@ import type { Request } from "../../core/protocol/request.ts";
 import { Broadcast, firstError, type ShardAnswer } from "../routing/broadcast.ts";
 import type { Dialect } from "../routing/replies.ts";
 import { mergeStats, parseStats } from "../routing/stats.ts";
+import { mayResetStats } from "../tenant/rights.ts";
 import type { Tenant } from "../tenant/tenant.ts";
 import { answerProblem } from "./answers.ts";
 import { openSlot } from "./execute.ts";
@@ -67,6 +68,10 @@ export function stats(session: Session, request: Request, bytes: Buffer): number
   if (!STATS_ARGUMENTS.has(argument)) {
     const problem = session.isBinary ? "notFound" : "error";
     answerProblem(session, request, problem, Result.clientError);
+    return request.size;
+  }
+  if (argument === "reset" && !mayResetStats(session.rights)) {
+    answerProblem(session, request, "noReset", Result.refused);
     return request.size;
   }
   const asked = remember(session, request);

@@ -2,8 +2,10 @@
  * What happens to a command that was framed and allowed: answered here, or sent to its shard with
  * its bytes unchanged. Two changes are made on the way, so that every command has exactly one
  * reply: a quiet binary opcode becomes its loud form, and noreply (meta: q) is left out. The reply
- * queue keeps quiet what the client did not want to hear.
+ * queue keeps quiet what the client did not want to hear. A credential with a key prefix has it put
+ * before the key here (storedKey.ts) and taken off the reply by the queue.
  */
+import { SCRATCH_AT } from "../../core/io/arena.ts";
 import {
   HEADER_SIZE,
   Header,
@@ -13,6 +15,7 @@ import {
 } from "../../core/protocol/binary.ts";
 import { COMMANDS, Command, Result } from "../../core/protocol/command.ts";
 import { MEMCACHED_VERSION } from "../../core/protocol/limits.ts";
+import type { Problem } from "../../core/protocol/problem.ts";
 import type { Request } from "../../core/protocol/request.ts";
 import { settleFailed } from "../routing/failure.ts";
 import type { Link } from "../routing/link.ts";
@@ -22,6 +25,7 @@ import { flushAll, stats } from "./everywhere.ts";
 import { loginBinary, loginText } from "./login.ts";
 import { retrieve } from "./retrieval.ts";
 import type { Session } from "./session.ts";
+import { isTooLongPrefixed, sendPrefixed, stored, takeKey } from "./storedKey.ts";
 
 /** Instead of a size: the command stays unread until the session is woken. */
 export const WAIT = -1;
@@ -30,7 +34,6 @@ const TEXT_VERSION = Buffer.from(`VERSION ${MEMCACHED_VERSION}\r\n`);
 const BINARY_VERSION = Buffer.from(MEMCACHED_VERSION);
 const OK = Buffer.from("OK\r\n");
 const META_NOOP = Buffer.from("MN\r\n");
-const LINE_FEED = 0x0a;
 const MECHANISMS = Buffer.from("PLAIN");
 
 /** Runs the command at `at`; returns how many bytes it consumed, or WAIT. */
@@ -60,12 +63,18 @@ function executeLogin(session: Session, request: Request, bytes: Buffer): number
 // ---- one key, one shard -------------------------------------------------------------------
 
 function executeKey(session: Session, request: Request, bytes: Buffer, at: number): number {
-  const { queue } = session;
-  if (request.keyIsBase64 && isUnspeakable(request, bytes)) {
-    answerProblem(session, request, "badKeyEncoding", Result.clientError);
+  const { queue, keyPrefix } = session;
+  let problem: Problem | undefined;
+  const isAsItStands = keyPrefix === null && !request.keyIsBase64;
+  if (!isAsItStands) problem = takeKey(session, request, bytes);
+  if (keyPrefix !== null && isTooLongPrefixed(session, request, at)) problem ??= "lineTooLong";
+  if (problem !== undefined) {
+    answerProblem(session, request, problem, Result.clientError);
     return request.size;
   }
-  const link = linkOfKey(session, request, bytes);
+  const link = isAsItStands
+    ? linkOfKey(session, bytes, request.keyAt, request.keySize)
+    : linkOfKey(session, session.services.loop.arena.bytes, SCRATCH_AT, stored.size);
   const refusal = link === null ? "noShard" : link.refusal();
   if (refusal === undefined && link!.isFullFor(session)) return WAIT;
   const slot = openSlot(session, request);
@@ -74,7 +83,9 @@ function executeKey(session: Session, request: Request, bytes: Buffer, at: numbe
     return request.size;
   }
   link!.expect(slot);
-  if (!request.quiet) {
+  if (keyPrefix !== null) {
+    sendPrefixed(session, request, bytes, at, slot, link!);
+  } else if (!request.quiet) {
     link!.appendCommand(bytes, at, request.size);
   } else if (session.isBinary) {
     bytes[at + Header.opcode] = loudOpcode(request.opcode);
@@ -103,33 +114,13 @@ export function openSlot(session: Session, request: Request): number {
   return slot;
 }
 
-function linkOfKey(session: Session, request: Request, bytes: Buffer): Link | null {
+function linkOfKey(session: Session, bytes: Buffer, keyAt: number, keySize: number): Link | null {
   const { route } = session.tenant!;
-  const keyEnd = request.keyAt + request.keySize;
-  const owner = request.keyIsBase64
-    ? ownerOfBase64(session, bytes, request.keyAt, keyEnd)
-    : route.ownerOfKey(bytes, request.keyAt, keyEnd);
+  const owner = route.ownerOfKey(bytes, keyAt, keyAt + keySize);
   if (owner < 0) return null;
   const shard = route.shards[owner]!;
   return session.isBinary ? shard.binary : shard.text;
 }
-
-/** A base64 key lives where the same key in plain bytes does. */
-function ownerOfBase64(session: Session, bytes: Buffer, from: number, to: number): number {
-  const key = decodeBase64(bytes, from, to);
-  return session.tenant!.route.ownerOfKey(key, 0, key.length);
-}
-
-/**
- * memcached repeats a key in base64 only if the item was stored so, else raw: a line end in it
- * would end the reply early and shift all that follow.
- */
-function isUnspeakable({ keyIsEchoed, keyAt, keySize }: Request, bytes: Buffer): boolean {
-  return keyIsEchoed && decodeBase64(bytes, keyAt, keyAt + keySize).includes(LINE_FEED);
-}
-
-const decodeBase64 = (bytes: Buffer, from: number, to: number): Buffer =>
-  Buffer.from(bytes.toString("latin1", from, to), "base64");
 
 /**
  * memcached drops the old value of a key whose new one is too large for `set` (and `ms`): so does
@@ -137,11 +128,12 @@ const decodeBase64 = (bytes: Buffer, from: number, to: number): Buffer =>
  */
 export function dropOldValue(session: Session, request: Request, bytes: Buffer): void {
   if (request.command !== Command.set && request.command !== Command.ms) return;
-  const link = linkOfKey(session, request, bytes);
-  if (link === null || link.refusal() !== undefined) return;
+  if (takeKey(session, request, bytes) !== undefined) return;
   const { slots, loop } = session.services;
+  const link = linkOfKey(session, loop.arena.bytes, SCRATCH_AT, stored.size);
+  if (link === null || link.refusal() !== undefined) return;
   const slot = slots.open(null, Command.delete, loop.nowMs);
-  const key = bytes.subarray(request.keyAt, request.keyAt + request.keySize);
+  const key = loop.arena.bytes.subarray(stored.tokenAt, stored.tokenAt + stored.tokenSize);
   const command = session.isBinary ? binaryDelete(key) : textDelete(key, request.keyIsBase64);
   slots.opaque[slot] = 0;
   link.expect(slot);

@@ -5,13 +5,16 @@
  *
  *     get k1 … k64 | k65 … k128 | …    a gather for each portion, END behind the last
  */
+import { SCRATCH_AT } from "../../core/io/arena.ts";
 import { Command, Result } from "../../core/protocol/command.ts";
 import { KEY_SIZE_MAX, LINE_SIZE_MAX } from "../../core/protocol/limits.ts";
 import type { Problem } from "../../core/protocol/problem.ts";
 import { type Request, TOKEN_COUNT_MAX } from "../../core/protocol/request.ts";
+import { hasLongToken } from "../../core/protocol/text.ts";
 import { settleFailed } from "../routing/failure.ts";
 import { GATHER_KEY_COUNT_MAX, KeyGather } from "../routing/gather.ts";
 import type { ShardLinks } from "../routing/route.ts";
+import { answerProblem } from "./answers.ts";
 import { openSlot, WAIT } from "./execute.ts";
 import type { Session } from "./session.ts";
 
@@ -31,7 +34,11 @@ export type Retrieval = {
   head: Buffer;
 };
 
-/** The keys of one portion: where they start and end, and which shard owns each. */
+/**
+ * The keys of one portion: in which bytes (the line's, or with their prefix in the arena's scratch)
+ * they start and end, each behind a blank, and which shard owns each.
+ */
+let keyBytes: Buffer;
 const keyAt = new Int32Array(GATHER_KEY_COUNT_MAX);
 const keyEnd = new Int32Array(GATHER_KEY_COUNT_MAX);
 const keyOwner = new Int32Array(GATHER_KEY_COUNT_MAX);
@@ -45,35 +52,81 @@ export function retrieve(session: Session, request: Request, bytes: Buffer, at: 
     queue.answer(request.command, Result.ok, END, 0, END.length);
     return request.size;
   }
+  if (session.keyPrefix !== null) {
+    return retrievePrefixed(session, session.keyPrefix, request, bytes, at);
+  }
   const isShort = request.tokenCount < TOKEN_COUNT_MAX && request.size <= LINE_SIZE_MAX;
   if (isShort && request.keyAt + request.keySize === request.lineStop) {
     const owner = route.ownerOfKey(bytes, request.keyAt, request.lineStop);
-    return retrieveWhole(session, request, bytes, at, owner, 1);
+    return retrieveWhole(session, request, bytes, at, request.size, owner, 1);
   }
   const keysEnd = readKeys(session, bytes, request.keyAt);
   const isAll = keysEnd >= request.lineStop && request.size <= LINE_SIZE_MAX;
   const owner = keyOwner[0]!;
   if (isAll && owner >= 0 && ownsAll(owner)) {
-    return retrieveWhole(session, request, bytes, at, owner, keyCount);
+    return retrieveWhole(session, request, bytes, at, request.size, owner, keyCount);
   }
-  const retrieval: Retrieval = { command: request.command, head: headOf(request, bytes) };
-  const consumed = sendKeys(session, retrieval, bytes, keysEnd);
+  const head = keepHead(session, putHead(session, request, bytes));
+  const consumed = sendKeys(session, { command: request.command, head }, bytes, keysEnd);
   return consumed === WAIT ? WAIT : consumed - at;
 }
 
-/** Built anew: there may be kilobytes of blanks between its words. */
-function headOf(request: Request, bytes: Buffer): Buffer {
-  const touches = request.command === Command.gat || request.command === Command.gats;
-  const words = [0, 1].slice(0, touches ? 2 : 1);
-  const texts = words.map((i) => bytes.toString("latin1", request.tokenAt[i], request.tokenEnd[i]));
-  return Buffer.from(texts.join(" "), "latin1");
+/** The same with the prefix before every key: the line to send is put together in the scratch. */
+function retrievePrefixed(
+  session: Session,
+  prefix: Buffer,
+  request: Request,
+  bytes: Buffer,
+  at: number,
+): number {
+  const keySizeMax = KEY_SIZE_MAX - prefix.length;
+  if (hasLongToken(bytes, request.keyAt, request.lineStop, keySizeMax)) {
+    answerProblem(session, request, "prefixedKeyTooLong", Result.clientError);
+    return request.size;
+  }
+  const { arena } = session.services.loop;
+  const headEnd = putHead(session, request, bytes);
+  const keysEnd = readPrefixedKeys(session, prefix, bytes, request.keyAt, headEnd);
+  const owner = keyOwner[0]!;
+  if (keysEnd >= request.lineStop && owner >= 0 && ownsAll(owner)) {
+    const lineEnd = keyEnd[keyCount - 1]!;
+    arena.bytes.set(LINE_END, lineEnd);
+    const size = lineEnd + LINE_END.length - SCRATCH_AT;
+    return retrieveWhole(session, request, arena.bytes, SCRATCH_AT, size, owner, keyCount);
+  }
+  const head = keepHead(session, headEnd);
+  const consumed = sendKeys(session, { command: request.command, head }, bytes, keysEnd);
+  return consumed === WAIT ? WAIT : consumed - at;
 }
 
+/**
+ * Puts `get`, or `gat <exptime>`, at SCRATCH_AT; returns where it ends. Put together anew: there may
+ * be kilobytes of blanks between its words.
+ */
+function putHead(session: Session, request: Request, bytes: Buffer): number {
+  const { arena } = session.services.loop;
+  const touches = request.command === Command.gat || request.command === Command.gats;
+  let to = SCRATCH_AT;
+  for (let i = 0; i < (touches ? 2 : 1); i++) {
+    if (i > 0) arena.bytes[to++] = BLANK;
+    const size = request.tokenEnd[i]! - request.tokenAt[i]!;
+    arena.move(to, bytes, request.tokenAt[i]!, size);
+    to += size;
+  }
+  return to;
+}
+
+/** A head of its own, for lines of which keys are left. */
+const keepHead = (session: Session, headEnd: number): Buffer =>
+  Buffer.from(session.services.loop.arena.bytes.subarray(SCRATCH_AT, headEnd));
+
+/** Sends the line of `size` bytes at `at`, all of whose keys have one owner. */
 function retrieveWhole(
   session: Session,
   request: Request,
   bytes: Buffer,
   at: number,
+  size: number,
   owner: number,
   count: number,
 ): number {
@@ -84,11 +137,12 @@ function retrieveWhole(
   if (refusal === undefined && link!.isFullFor(session)) return WAIT;
   const slot = openSlot(session, request);
   slots.keyCount[slot] = count;
+  if (session.keyPrefix !== null) slots.prefixSize[slot] = session.keyPrefix.length;
   if (refusal !== undefined) {
     settleFailed(queue, slots, slot, refusal);
   } else {
     link!.expect(slot);
-    link!.appendCommand(bytes, at, request.size);
+    link!.appendCommand(bytes, at, size);
   }
   return request.size;
 }
@@ -103,7 +157,11 @@ export function continueRetrieval(
   bytes: Buffer,
   at: number,
 ): number {
-  const next = sendKeys(session, retrieval, bytes, readKeys(session, bytes, at));
+  const keysEnd =
+    session.keyPrefix === null
+      ? readKeys(session, bytes, at)
+      : readPrefixedKeys(session, session.keyPrefix, bytes, at, SCRATCH_AT);
+  const next = sendKeys(session, retrieval, bytes, keysEnd);
   return next === WAIT ? WAIT : next - at;
 }
 
@@ -114,7 +172,7 @@ function sendKeys(session: Session, retrieval: Retrieval, bytes: Buffer, keysEnd
   for (const shard of shards) {
     if (shard.text.state === "ready" && shard.text.isFullFor(session)) return WAIT;
   }
-  if (shards.length > 0) sendPortion(session, retrieval, bytes, shards);
+  if (shards.length > 0) sendPortion(session, retrieval, shards);
   else queue.counters?.count(retrieval.command, Result.failed, keyCount);
   let next = keysEnd;
   while (bytes[next] === BLANK) next++;
@@ -130,6 +188,7 @@ function sendKeys(session: Session, retrieval: Retrieval, bytes: Buffer, keysEnd
 function readKeys(session: Session, bytes: Buffer, at: number): number {
   const { route } = session.tenant!;
   let cursor = at;
+  keyBytes = bytes;
   keyCount = 0;
   while (keyCount < GATHER_KEY_COUNT_MAX && cursor - at <= PORTION_SIZE_MAX) {
     while (bytes[cursor] === BLANK) cursor++;
@@ -140,6 +199,39 @@ function readKeys(session: Session, bytes: Buffer, at: number): number {
     keyAt[keyCount] = start;
     keyEnd[keyCount] = end;
     keyOwner[keyCount++] = route.ownerOfKey(bytes, start, end);
+    if (bytes[cursor] === LF) return end;
+  }
+  return cursor;
+}
+
+/** The same; the keys go to the scratch from `to` on, each with its prefix behind a blank. */
+function readPrefixedKeys(
+  session: Session,
+  prefix: Buffer,
+  bytes: Buffer,
+  at: number,
+  scratchAt: number,
+): number {
+  const { route } = session.tenant!;
+  const { arena } = session.services.loop;
+  let cursor = at;
+  let to = scratchAt;
+  keyBytes = arena.bytes;
+  keyCount = 0;
+  while (keyCount < GATHER_KEY_COUNT_MAX && to - scratchAt <= PORTION_SIZE_MAX) {
+    while (bytes[cursor] === BLANK) cursor++;
+    const start = cursor;
+    while (bytes[cursor] !== BLANK && bytes[cursor] !== LF) cursor++;
+    const end = bytes[cursor] === LF && bytes[cursor - 1] === CR ? cursor - 1 : cursor;
+    if (end <= start) return start;
+    keyBytes[to++] = BLANK;
+    keyAt[keyCount] = to;
+    keyBytes.set(prefix, to);
+    arena.move(to + prefix.length, bytes, start, end - start);
+    to += prefix.length + end - start;
+    keyEnd[keyCount] = to;
+    keyOwner[keyCount] = route.ownerOfKey(keyBytes, keyAt[keyCount]!, to);
+    keyCount++;
     if (bytes[cursor] === LF) return end;
   }
   return cursor;
@@ -156,13 +248,12 @@ const slotOfShard: number[] = [];
 function sendPortion(
   session: Session,
   { command, head }: Retrieval,
-  bytes: Buffer,
   shards: readonly ShardLinks[],
 ): void {
   const { queue, services } = session;
   const { slots } = queue;
   const { nowMs } = services.loop;
-  const gather = KeyGather.open(queue, queue.open(command, nowMs));
+  const gather = KeyGather.open(queue, queue.open(command, nowMs), session.keyPrefix?.length ?? 0);
   for (let shard = 0; shard < shards.length; shard++) slotOfShard[shard] = -1;
   for (let i = 0; i < keyCount; i++) {
     const owner = keyOwner[i]!;
@@ -183,9 +274,9 @@ function sendPortion(
     gather.addKey(keyAt[i]!, size, slot);
     slots.keyCount[slot]!++;
     // With the blank before the key.
-    if (refusals[owner] === undefined) text.append(bytes, keyAt[i]! - 1, size + 1);
+    if (refusals[owner] === undefined) text.append(keyBytes, keyAt[i]! - 1, size + 1);
   }
-  gather.begin(bytes, keyAt[0]!, keyEnd[keyCount - 1]!);
+  gather.begin(keyBytes, keyAt[0]!, keyEnd[keyCount - 1]!);
   for (let shard = 0; shard < shards.length; shard++) {
     const slot = slotOfShard[shard]!;
     if (slot < 0) continue;

@@ -11,6 +11,7 @@
  */
 import assert from "node:assert/strict";
 import type { Connection } from "../../core/io/connection.ts";
+import { endOfBlock, VALUE_WORD_SIZE } from "../../core/protocol/keyPrefix.ts";
 import type { Problem } from "../../core/protocol/problem.ts";
 import type { ReplyQueue } from "./replies.ts";
 import { PIECE_SIZE_MAX } from "./stash.ts";
@@ -30,8 +31,6 @@ export interface Gather {
 export const GATHER_KEY_COUNT_MAX = 64;
 
 const BLANK = 0x20;
-const LF = 0x0a;
-const VALUE_WORD_SIZE = "VALUE ".length;
 
 /** Gathers that are done, to be used again: their arrays cost more than the rest of a multi-get. */
 const idle: KeyGather[] = [];
@@ -42,6 +41,8 @@ export class KeyGather implements Gather {
   #slot = -1;
   #missingCount = 0;
   #abandoned = false;
+  /** Bytes to take off every key that is answered. */
+  #prefixSize = 0;
   /** The keys as they stood on the line, and where each of them is in that piece. */
   #keys!: Buffer;
   #keysAt = -1;
@@ -55,14 +56,15 @@ export class KeyGather implements Gather {
   readonly #partCursor: number[] = [];
   readonly #partEnd: number[] = [];
 
-  /** A gather for the command of `slot`. */
-  static open(queue: ReplyQueue, slot: number): KeyGather {
+  /** A gather for the command of `slot`; its keys carry a prefix that the client does not see. */
+  static open(queue: ReplyQueue, slot: number, prefixSize: number): KeyGather {
     const gather = idle.pop() ?? new KeyGather();
     gather.#queue = queue;
     gather.#slot = slot;
     gather.#abandoned = false;
     gather.#missingCount = 0;
     gather.#keyCount = 0;
+    gather.#prefixSize = prefixSize;
     queue.slots.gather[slot] = gather;
     return gather;
   }
@@ -137,6 +139,7 @@ export class KeyGather implements Gather {
 
   emit(connection: Connection): void {
     const keys = this.#keys;
+    const prefixSize = this.#prefixSize;
     for (let i = 0; i < this.#keyCount; i++) {
       const part = this.#keyPart[i]!;
       const bytes = this.#partBytes[part]!;
@@ -146,7 +149,8 @@ export class KeyGather implements Gather {
       const size = this.#keySize[i]!;
       if (!isValueOf(bytes, at, end, keys, this.#keyFrom[i]!, size)) continue;
       const blockEnd = endOfBlock(bytes, at + VALUE_WORD_SIZE + size + 1);
-      connection.append(bytes, at, blockEnd - at);
+      if (prefixSize > 0) bytes.copyWithin(at + prefixSize, at, at + VALUE_WORD_SIZE);
+      connection.append(bytes, at + prefixSize, blockEnd - at - prefixSize);
       this.#partCursor[part] = blockEnd;
     }
     this.#release();
@@ -190,14 +194,4 @@ function isValueOf(
     return false;
   for (let i = 0; i < keySize; i++) if (bytes[keyAt + i] !== keys[keyFrom + i]) return false;
   return true;
-}
-
-/** Offset behind a block whose flags start at `at`: `<flags> <bytes>[ <cas>]\r\n<data>\r\n`. */
-function endOfBlock(bytes: Buffer, at: number): number {
-  let cursor = at;
-  while (bytes[cursor] !== BLANK) cursor++;
-  let size = 0;
-  for (cursor++; bytes[cursor]! > BLANK; cursor++) size = size * 10 + bytes[cursor]! - 0x30;
-  while (bytes[cursor] !== LF) cursor++;
-  return cursor + 1 + size + 2;
 }

@@ -6,6 +6,7 @@
 import type { Connection } from "../../core/io/connection.ts";
 import { Header } from "../../core/protocol/binary.ts";
 import { Command, Result } from "../../core/protocol/command.ts";
+import { cutBinaryKey, cutMetaKey, cutValueKeys } from "../../core/protocol/keyPrefix.ts";
 import { isQuietMetaResult } from "../../core/protocol/meta.ts";
 import type { CacheCounters } from "./counters.ts";
 import type { CachePolicies } from "./failure.ts";
@@ -115,20 +116,31 @@ export class ReplyQueue {
     const command = slots.command[slot]!;
     const quiet = slots.quiet[slot]!;
     this.counters?.count(command, result, 1);
-    let sizeToSend = size;
+    const at = slots.prefixSize[slot] === 0 ? from : from + this.#cutKey(slot, bytes, from, size);
+    let sizeToSend = from + size - at;
     if (quiet !== Quiet.no) {
       if (isSilent(quiet, command, result)) sizeToSend = 0;
-      else if (quiet === Quiet.binary) bytes[from + Header.opcode] = slots.opcode[slot]!;
+      else if (quiet === Quiet.binary) bytes[at + Header.opcode] = slots.opcode[slot]!;
     }
     this.learnReplySize(size);
-    this.#settled(slot, bytes, from, sizeToSend);
+    this.#settled(slot, bytes, at, sizeToSend);
+  }
+
+  #cutKey(slot: number, bytes: Buffer, from: number, size: number): number {
+    const { prefixSize, keySize } = this.slots;
+    const cutSize = prefixSize[slot]!;
+    if (this.dialect === "binary") return cutBinaryKey(bytes, from, cutSize);
+    return cutMetaKey(bytes, from, from + size, cutSize, keySize[slot]!);
   }
 
   /** The same for text retrievals, which are counted by key. */
   settleValues(slot: number, valueCount: number, bytes: Buffer, from: number, size: number): void {
     this.countValues(slot, valueCount);
     this.learnReplySize(size);
-    this.#settled(slot, bytes, from, size);
+    const prefixSize = this.slots.prefixSize[slot]!;
+    if (prefixSize === 0 || valueCount === 0) return this.#settled(slot, bytes, from, size);
+    const to = cutValueKeys(bytes, from, from + size, prefixSize, valueCount);
+    this.#settled(slot, bytes, from + prefixSize, to - from - prefixSize);
   }
 
   /** Instead of the shard we answer, in the words the client expects. */

@@ -36,6 +36,9 @@ export class Slots {
   readonly opaque: Uint32Array = new Uint32Array(SLOT_COUNT_MAX);
   /** Keys asked for: 1, or the keys of a retrieval. */
   readonly keyCount: Uint16Array = new Uint16Array(SLOT_COUNT_MAX);
+  /** Bytes to take off the key that the reply repeats, if any; and the size of the stored key. */
+  readonly prefixSize: Uint8Array = new Uint8Array(SLOT_COUNT_MAX);
+  readonly keySize: Uint8Array = new Uint8Array(SLOT_COUNT_MAX);
   readonly startedAtMs: Float64Array = new Float64Array(SLOT_COUNT_MAX);
   /** Next in the session's queue, or next free. */
   readonly next: Int32Array = new Int32Array(SLOT_COUNT_MAX);
@@ -73,6 +76,7 @@ export class Slots {
     this.command[slot] = command;
     this.quiet[slot] = Quiet.no;
     this.keyCount[slot] = 1;
+    this.prefixSize[slot] = 0;
     this.startedAtMs[slot] = nowMs;
     this.next[slot] = -1;
     this.heldSize[slot] = 0;

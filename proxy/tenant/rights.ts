@@ -41,3 +41,8 @@ export function refusalOf(rights: number, command: number): Problem {
   if (missing === "flush" && (rights & NAMESPACED) !== 0) return "noFlushOfPrefix";
   return missing === undefined ? "none" : REFUSAL[missing];
 }
+
+/** `stats reset` is a flush of figures: everybody reads the same ones. */
+export function mayResetStats(rights: number): boolean {
+  return (rights & BIT_OF.flush) !== 0;
+}

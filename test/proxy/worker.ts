@@ -30,6 +30,8 @@ export type WorkerSetup = {
   shards: readonly string[];
   /** Rights by username; all of them share PASSWORD. */
   logins?: Record<string, readonly Right[]>;
+  /** Key prefixes by username, of those that have one. */
+  prefixes?: Record<string, string>;
   options?: Record<string, unknown>;
 };
 
@@ -46,6 +48,7 @@ export class TestWorker {
   constructor({
     shards,
     logins = { all: ["read", "write", "flush", "api"] },
+    prefixes = {},
     options,
   }: WorkerSetup) {
     const entries: Entry[] = [
@@ -54,7 +57,7 @@ export class TestWorker {
         this.#entry("shard", `${CACHE}/node-${index}`, shardOf(`node-${index}`, address)),
       ),
       ...Object.entries(logins).map(([username, rights]) =>
-        this.#entry("credential", username, credentialOf(rights)),
+        this.#entry("credential", username, credentialOf(rights, prefixes[username])),
       ),
     ];
     this.state.load(entries, this.#revision);
@@ -173,11 +176,12 @@ const shardOf = (node: string, address: string): Shard => ({
   state: "ready",
 });
 
-const credentialOf = (rights: readonly Right[]): Credential =>
+const credentialOf = (rights: readonly Right[], keyPrefix = ""): Credential =>
   credentialRecord.parse({
     cache: CACHE,
     digest: DIGEST,
     rights: [...rights],
+    keyPrefix,
     createdAtMs: 1,
   });
 

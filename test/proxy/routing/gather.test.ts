@@ -50,7 +50,7 @@ function openGather(
 ): { shares: Map<number, Share>; slotOf: Map<number, number>; gather: KeyGather } {
   const line = Buffer.from(`get ${keys.join(" ")}\r\n`, "latin1");
   const { slots } = rig;
-  const gather = KeyGather.open(client.queue, client.queue.open(Command.get, 0));
+  const gather = KeyGather.open(client.queue, client.queue.open(Command.get, 0), 0);
   const shares = new Map<number, Share>();
   const slotOf = new Map<number, number>();
   let at = 4;

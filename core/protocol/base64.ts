@@ -10,12 +10,18 @@ const SIX_BITS = new Uint8Array(256).fill(FOREIGN);
 for (let i = 0; i < ALPHABET.length; i++) SIX_BITS[ALPHABET.charCodeAt(i)] = i;
 SIX_BITS[PADDING] = 0;
 
-/** Writes the decoded bytes to the begin of `target`; their number, or 0 if it is no base64. */
-export function decodeBase64(bytes: Uint8Array, at: number, size: number, target: Buffer): number {
+/** Writes the decoded bytes to `target` at `targetAt`; their number, or 0 if it is no base64. */
+export function decodeBase64(
+  bytes: Uint8Array,
+  at: number,
+  size: number,
+  target: Buffer,
+  targetAt: number,
+): number {
   let word = 0;
   let count = 0;
   let paddingCount = 0;
-  let end = 0;
+  let end = targetAt;
   let isEnded = false;
   for (let i = at; i < at + size; i++) {
     const bits = SIX_BITS[bytes[i]!]!;
@@ -32,8 +38,11 @@ export function decodeBase64(bytes: Uint8Array, at: number, size: number, target
     end -= paddingCount;
     isEnded = paddingCount > 0;
   }
-  return count === 0 || count % 4 !== 0 ? 0 : end;
+  return count === 0 || count % 4 !== 0 ? 0 : end - targetAt;
 }
+
+/** What `size` bytes take as base64. */
+export const base64Size = (size: number): number => 4 * Math.ceil(size / 3);
 
 /** Writes `size` bytes as base64 to `target` and returns the offset behind them. */
 export function encodeBase64(
