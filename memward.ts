@@ -32,6 +32,14 @@ const LOAD = {
   process: () => import("./core/runtime/process.ts"),
   dispatch: () => import("./cli/dispatch.ts"),
   help: () => import("./cli/help.ts"),
+  connection: () => import("./cli/connection.ts"),
+  caches: () => import("./cli/caches.ts"),
+  credentials: () => import("./cli/credentials.ts"),
+  tokens: () => import("./cli/tokens.ts"),
+  views: () => import("./cli/views.ts"),
+  shells: () => import("./cli/shells.ts"),
+  completion: () => import("./cli/completion.ts"),
+  clusterStatus: () => import("./cli/status.ts"),
   up: () => import("./up/main.ts"),
   upOptions: () => import("./up/options.ts"),
   upRole: () => import("./up/role.ts"),
@@ -74,8 +82,16 @@ const ROLE_COMMANDS: readonly Command[] = [
   {
     name: "status",
     summary: "list every role of a running instance; exit code 3 when none runs",
-    schema: async () => (await LOAD.upOptions()).statusOptions,
+    schema: statusSchema,
+    // MEMWARD_CONTROL is also an address that `up` opens, and may be set for it.
+    variables: ["dataDir", "json", "tokenFile"],
+    details: `Without --control it reads the directory of an instance on this machine, and works also while
+that is busy. With --control it asks the admin API of a whole cluster.`,
     run: async (options) => {
+      if (options["control"] !== undefined) {
+        const { clusterStatus } = await LOAD.clusterStatus();
+        return clusterStatus(options as Parameters<typeof clusterStatus>[0]);
+      }
       const { status } = await LOAD.upStatus();
       return status(options as Parameters<typeof status>[0], print);
     },
@@ -126,13 +142,32 @@ const ABOUT_COMMANDS: readonly Command[] = [
 ];
 
 const roles = async () => ROLE_COMMANDS;
-const about = async () => ABOUT_COMMANDS;
+const caches = async () => (await LOAD.caches()).CACHE_COMMANDS;
+const credentials = async () => (await LOAD.credentials()).CREDENTIAL_COMMANDS;
+const cluster = async () => [
+  ...(await LOAD.tokens()).TOKEN_COMMANDS,
+  ...(await LOAD.views()).VIEW_COMMANDS,
+];
+const about = async () => [
+  ...(await LOAD.shells()).completionCommands(() => COMMANDS),
+  ...ABOUT_COMMANDS,
+];
 const COMMANDS: CommandTable = {
   up: roles,
   proxy: roles,
   backend: roles,
   status: roles,
   config: roles,
+  cache: caches,
+  credential: credentials,
+  env: credentials,
+  token: cluster,
+  plan: cluster,
+  nodes: cluster,
+  proxies: cluster,
+  audit: cluster,
+  completion: about,
+  complete: about,
   help: about,
   version: about,
   warm: about,
@@ -198,6 +233,15 @@ async function roleSchema(): Promise<z.ZodObject> {
     logLevel,
     supervised: z.boolean().default(false).describe("take orders from memward up"),
   });
+}
+
+async function statusSchema(): Promise<z.ZodObject> {
+  const { connectionRows, controlUrl } = await LOAD.connection();
+  const { statusOptions } = await LOAD.upOptions();
+  const control = controlUrl()
+    .optional()
+    .describe("ask the admin API there, not the directory of an instance");
+  return statusOptions.extend({ control, tokenFile: connectionRows.tokenFile });
 }
 
 /**

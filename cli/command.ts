@@ -15,6 +15,8 @@ export interface Command {
   /** What help says below the flags. */
   details?: string;
   hidden?: boolean;
+  /** Its words are names that do not exist yet; completion has none to offer. */
+  isNew?: boolean;
   /** Rows of its options; absent when it has none. */
   schema?(): Promise<z.ZodObject>;
   /** Options that are also variables; absent when all are. */
@@ -40,10 +42,10 @@ export async function findCommand(
   return found.sort((a, b) => b.name.length - a.name.length)[0];
 }
 
-/** All commands in the order of the table, without those that only we use. */
-export async function visibleCommands(table: CommandTable): Promise<Command[]> {
+/** All commands in the order of the table, by group, without those that only we use. */
+export async function visibleGroups(table: CommandTable): Promise<Command[][]> {
   const groups = await Promise.all([...new Set(Object.values(table))].map((load) => load()));
-  return groups.flat().filter(({ hidden }) => !hidden);
+  return groups.map((group) => group.filter(({ hidden }) => !hidden));
 }
 
 export const quoted = (text: string | undefined): string => JSON.stringify(text ?? "");

@@ -57,8 +57,11 @@ async function unknownCommand(table: CommandTable, argv: readonly string[]): Pro
     throw new Refusal(`unknown command ${quoted(first)}; memward help lists the commands`);
   }
   if (second === "--help" || second === "-h") return showHelp(table, [first]);
-  const named = second === undefined ? first : `${first} ${second}`;
-  throw new Refusal(`unknown command ${quoted(named)}; memward help ${first} lists its commands`);
+  if (second === undefined) {
+    throw new Refusal(`memward ${first} needs a command; memward help ${first} lists them`);
+  }
+  const named = quoted(`${first} ${second}`);
+  throw new Refusal(`unknown command ${named}; memward help ${first} lists its commands`);
 }
 
 function variablesOf(
@@ -70,8 +73,13 @@ function variablesOf(
   return Object.fromEntries(read.map(({ variable }) => [variable, process.env[variable]]));
 }
 
+/** What people see: without those that only we give. */
+export function visibleRows(rows: readonly OptionRow[]): OptionRow[] {
+  return rows.filter(({ flag }) => flag !== "supervised");
+}
+
 /** Flags by the rows; whatever is not in them is refused by name. */
-function parseFlags(
+export function parseFlags(
   command: Command,
   rows: readonly OptionRow[],
   args: readonly string[],

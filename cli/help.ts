@@ -1,18 +1,19 @@
 /** `memward help`, of all commands, of one group and of one command: made from the same rows. */
 import { optionRows, optionsHelp } from "../core/runtime/config.ts";
-import { Refusal } from "../core/runtime/process.ts";
+import { EXIT, Refusal } from "../core/runtime/process.ts";
 import {
   type Command,
   type CommandTable,
   findCommand,
   print,
   quoted,
-  visibleCommands,
+  visibleGroups,
 } from "./command.ts";
+import { visibleRows } from "./dispatch.ts";
 
 /** Prints the help for these words; none is the whole program. Throws `Refusal`. */
 export async function help(table: CommandTable, words: readonly string[]): Promise<number> {
-  if (words.length === 0) print(overview(await visibleCommands(table)));
+  if (words.length === 0) print(overview(await visibleGroups(table)));
   else {
     const command = await findCommand(table, words);
     const isExact = command?.name === words.join(" ") && !command.hidden;
@@ -21,20 +22,38 @@ export async function help(table: CommandTable, words: readonly string[]): Promi
   return 0;
 }
 
-function overview(commands: readonly Command[]): string {
+function overview(groups: readonly (readonly Command[])[]): string {
+  const width = widthOf(groups.flat());
   return `Memward: managed memcached that you run yourself.
 
 Usage: memward COMMAND [FLAGS]
 
-${list(commands)}
+${groups.map((group) => list(group, width)).join("\n\n")}
 
-memward help COMMAND lists its flags. Each flag is also a variable: --data-dir is
-MEMWARD_DATA_DIR; values of a repeated flag are separated by commas. The nearest wins: flag,
-variable, configuration file, default. All are read once, when the command starts.
+memward help COMMAND explains one and lists its flags. Flags of those that run here are also
+variables: --data-dir is MEMWARD_DATA_DIR; values of a repeated flag are separated by commas. The
+nearest wins: flag, variable, configuration file, default. All are read once, at the start.
 
-Exit codes: 0 done, 1 failed, 2 refused (bad input, port taken, directory in use), 3 not running.
+Commands from cache to audit ask the admin API, which --control or MEMWARD_CONTROL names, with the
+token in MEMWARD_TOKEN, in --token-file FILE, or in operator.token in the data directory.
+
+Exit codes:
+${Object.entries(EXIT_HELP)
+  .map(([name, text]) => `  ${EXIT[name as keyof typeof EXIT]}  ${text}`)
+  .join("\n")}
 `;
 }
+
+const EXIT_HELP: Readonly<Record<keyof typeof EXIT, string>> = {
+  done: "done",
+  failed: "failed",
+  refused: "refused: bad input, a port that is taken, a directory in use",
+  notRunning: "not running, or not reachable",
+  notFound: "there is no such cache, credential or token",
+  conflict: "it exists already, or somebody else changed it meanwhile",
+  notAllowed: "the token is missing, wrong, or may not do that",
+  notApplied: "changed, but not applied by every proxy in time; it will be",
+};
 
 async function group(table: CommandTable, words: readonly string[]): Promise<string> {
   const [first = ""] = words;
@@ -52,7 +71,7 @@ async function group(table: CommandTable, words: readonly string[]): Promise<str
 async function one(command: Command): Promise<string> {
   const schema = await command.schema?.();
   const rows = schema === undefined ? [] : optionRows(schema);
-  const shown = rows.filter(({ flag }) => flag !== "supervised");
+  const shown = visibleRows(rows);
   const usage = ["memward", command.name, command.words ?? "", shown.length > 0 ? "[FLAGS]" : ""];
   const parts = [`Usage: ${usage.filter(Boolean).join(" ")}`, command.summary];
   if (shown.length > 0) parts.push(optionsHelp(shown));
@@ -60,7 +79,9 @@ async function one(command: Command): Promise<string> {
   return `${parts.join("\n\n")}\n`;
 }
 
-function list(commands: readonly Command[]): string {
-  const width = Math.max(...commands.map(({ name }) => name.length));
+const widthOf = (commands: readonly Command[]): number =>
+  Math.max(...commands.map(({ name }) => name.length));
+
+function list(commands: readonly Command[], width: number = widthOf(commands)): string {
   return commands.map(({ name, summary }) => `  ${name.padEnd(width)}  ${summary}`).join("\n");
 }

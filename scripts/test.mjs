@@ -23,6 +23,8 @@ const PARTS = [
   { program: "memccapable", package: "libmemcached-tools", for: "memccapable" },
   { program: "etcd", package: "etcd-server", for: "the cluster state in etcd" },
   { program: "openssl", package: "openssl", for: "certificates for etcd" },
+  { program: "zsh", package: "zsh", for: "shell completion in zsh" },
+  { program: "fish", package: "fish", for: "shell completion in fish" },
   { program: "nutcracker", package: "nutcracker", for: "ketama vectors from nutcracker" },
 ];
 

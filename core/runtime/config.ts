@@ -23,6 +23,8 @@ export interface OptionRow {
   word: string;
   help: string;
   default: string | undefined;
+  /** All that it can be, where there are only a few; for completion. */
+  values: readonly string[];
 }
 
 type Values = Record<string, unknown>;
@@ -198,10 +200,12 @@ function optionRow(key: string, field: z.ZodType): OptionRow {
   let preset: unknown;
   let help: string | undefined;
   let word: unknown;
+  let values: readonly string[] = [];
   let inner: z.ZodType | undefined = field;
   let last = field;
   while (inner !== undefined) {
     const def = inner.def as unknown as Values;
+    if (def["type"] === "enum") values = Object.keys(def["entries"] as object);
     if ("defaultValue" in def) preset = def["defaultValue"];
     help ??= inner.description;
     word ??= z.globalRegistry.get(inner)?.["word"];
@@ -219,6 +223,7 @@ function optionRow(key: string, field: z.ZodType): OptionRow {
     word: String(word ?? (kind === "number" ? "NUMBER" : "VALUE")),
     help: help ?? "",
     default: presetText(preset),
+    values,
   };
 }
 

@@ -1,0 +1,269 @@
+/** `memward cache …`: make, look at, change, empty and delete caches. */
+import { z } from "zod";
+import { Refusal } from "../core/runtime/process.ts";
+import { segment } from "./api.ts";
+import {
+  CHANGE_DETAILS,
+  change,
+  changeRows,
+  confirm,
+  given,
+  listAll,
+  somethingGiven,
+  yesRow,
+} from "./change.ts";
+import { type Command, print } from "./command.ts";
+import { apiCommand, printJson } from "./connection.ts";
+import {
+  type Column,
+  facts,
+  field,
+  type Json,
+  listField,
+  numberField,
+  table,
+  textField,
+} from "./table.ts";
+import { age, bytesOption, countForPeople, limitOption, sizeForPeople } from "./values.ts";
+
+const planRows = {
+  plan: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("its size and limits (memward plan list)")
+    .meta({ word: "PLAN" }),
+  size: bytesOption().optional().describe("any size, in place of the plan's"),
+};
+const limitRows = {
+  sessionsMax: limitOption().optional().describe("most sessions at a time, over all proxies"),
+  newSessionsPerSecondMax: limitOption().optional().describe("most new sessions in a second"),
+  operationsPerSecondMax: limitOption().optional().describe("most operations in a second"),
+  valueSizeMax: bytesOption().optional().describe("largest value, at most 1mb"),
+};
+const policyRows = {
+  unansweredRead: z
+    .enum(["miss", "error"])
+    .optional()
+    .describe("what a read gets that no shard answers")
+    .meta({ word: "miss|error" }),
+};
+/** Fields of a body, as problems name them, by the flag that gives them. */
+const FLAGS = {
+  plan: "--plan",
+  bytes: "--size",
+  "limits.sessionsMax": "--sessions-max",
+  "limits.newSessionsPerSecondMax": "--new-sessions-per-second-max",
+  "limits.operationsPerSecondMax": "--operations-per-second-max",
+  "limits.valueSizeMax": "--value-size-max",
+  "policies.unansweredRead": "--unanswered-read",
+};
+
+type Wished = {
+  [K in keyof (typeof planRows & typeof limitRows & typeof policyRows)]?: unknown;
+};
+
+function bodyOf(options: Wished) {
+  const { plan, size, unansweredRead } = options;
+  const { sessionsMax, newSessionsPerSecondMax, operationsPerSecondMax, valueSizeMax } = options;
+  const limits = { sessionsMax, newSessionsPerSecondMax, operationsPerSecondMax, valueSizeMax };
+  const policies = given({ unansweredRead });
+  return given({ plan, bytes: size, limits: given(limits), policies });
+}
+
+const pathOf = (words: readonly string[]): string => `/v1/caches/${segment(words[0] ?? "")}`;
+
+export const CACHE_COMMANDS: readonly Command[] = [
+  apiCommand({
+    name: "cache create",
+    summary: "make a cache with the size and limits of a plan, or of any size",
+    words: "CACHE",
+    isNew: true,
+    details: `Lower-case letters, digits and dashes. Then: memward env CACHE.\n\n${CHANGE_DETAILS}`,
+    rows: { ...planRows, ...limitRows, ...policyRows, ...changeRows },
+    run: (it) =>
+      change(
+        it,
+        { method: "POST", path: "/v1/caches", body: { name: it.words[0], ...bodyOf(it.options) } },
+        { flags: { ...FLAGS, name: "CACHE" }, told: (body) => told(body, "made") },
+      ),
+  }),
+  apiCommand({
+    name: "cache list",
+    summary: "list all caches",
+    rows: {},
+    run: async ({ api, options }) => {
+      const { text, body } = await listAll(api, { path: "/v1/caches", key: "caches" });
+      if (options.json) printJson(text);
+      else print(table(COLUMNS, listField(body, "caches")));
+      return 0;
+    },
+  }),
+  apiCommand({
+    name: "cache show",
+    summary: "show size, limits and policies of a cache",
+    words: "CACHE",
+    rows: {},
+    run: async ({ api, options, words }) => {
+      const { text, body } = await api.call({ method: "GET", path: pathOf(words) });
+      if (options.json) printJson(text);
+      else print(shown(body));
+      return 0;
+    },
+  }),
+  apiCommand({
+    name: "cache stats",
+    summary: "show the counters of a cache, by memcached's names",
+    words: "CACHE",
+    rows: {},
+    run: async ({ api, options, words }) => {
+      const { text, body } = await api.call({ method: "GET", path: `${pathOf(words)}/stats` });
+      if (options.json) printJson(text);
+      else print(statsText(body));
+      return 0;
+    },
+  }),
+  apiCommand({
+    name: "cache resize",
+    summary: "give a cache another plan or size; what fits stays in it",
+    words: "CACHE",
+    details: CHANGE_DETAILS,
+    rows: { ...planRows, ...changeRows },
+    run: (it) =>
+      change(
+        it,
+        {
+          method: "PATCH",
+          path: pathOf(it.words),
+          body: somethingGiven(bodyOf(it.options), "--plan and --size"),
+        },
+        { flags: FLAGS, told: (body) => told(body, "resized") },
+      ),
+  }),
+  apiCommand({
+    name: "cache change",
+    summary: "change limits and policies of a cache",
+    words: "CACHE",
+    details: CHANGE_DETAILS,
+    rows: { ...limitRows, ...policyRows, ...changeRows },
+    run: (it) =>
+      change(
+        it,
+        {
+          method: "PATCH",
+          path: pathOf(it.words),
+          body: somethingGiven(bodyOf(it.options), "--…-max and --unanswered-read"),
+        },
+        { flags: FLAGS, told: (body) => told(body, "changed") },
+      ),
+  }),
+  switching("enable", true, "let clients use a cache again that was disabled"),
+  switching("disable", false, "refuse all logins to a cache and end its sessions; values stay"),
+  apiCommand({
+    name: "cache flush",
+    summary: "empty a cache; credentials and counters stay",
+    words: "CACHE",
+    details: CHANGE_DETAILS,
+    rows: { ...yesRow, ...changeRows },
+    run: async (it) => {
+      await confirm(`Empty the cache ${it.words[0]}?`, it.options);
+      const path = `${pathOf(it.words)}/flush`;
+      const flushed = () => `cache ${it.words[0]} emptied\n`;
+      return change(it, { method: "POST", path }, { told: flushed });
+    },
+  }),
+  apiCommand({
+    name: "cache reset-stats",
+    summary: "let the counters of a cache begin anew at zero",
+    words: "CACHE",
+    details: CHANGE_DETAILS,
+    rows: changeRows,
+    run: (it) =>
+      change(
+        it,
+        { method: "POST", path: `${pathOf(it.words)}/reset-stats` },
+        { told: () => `counters of cache ${it.words[0]} begin anew\n` },
+      ),
+  }),
+  apiCommand({
+    name: "cache delete",
+    summary: "delete a cache with its values and all its credentials",
+    words: "CACHE",
+    details: CHANGE_DETAILS,
+    rows: { ...yesRow, ...changeRows },
+    run: async (it) => {
+      const path = pathOf(it.words);
+      await confirm(`Delete the cache ${it.words[0]}, its values and credentials?`, it.options);
+      const deleted = () => `cache ${it.words[0]} deleted\n`;
+      return change(it, { method: "DELETE", path }, { told: deleted });
+    },
+  }),
+];
+
+function switching(verb: "enable" | "disable", enabled: boolean, summary: string): Command {
+  return apiCommand({
+    name: `cache ${verb}`,
+    summary,
+    words: "CACHE",
+    details: CHANGE_DETAILS,
+    rows: changeRows,
+    run: (it) =>
+      change(
+        it,
+        { method: "PATCH", path: pathOf(it.words), body: { enabled } },
+        { told: (body) => told(body, `${verb}d`) },
+      ),
+  });
+}
+
+function told(body: Json, what: string): string {
+  return `cache ${textField(body, "name")} ${what}: ${size(body)}, plan ${textField(body, "plan")}\n`;
+}
+
+const size = (row: Json): string => {
+  const bytes = numberField(row, "bytes");
+  return bytes === undefined ? "" : sizeForPeople(bytes);
+};
+const limit = (row: Json, path: string): string => {
+  const found = field(row, path);
+  return typeof found === "number" ? countForPeople(found) : found === null ? "none" : "";
+};
+const state = (row: Json): string => (field(row, "enabled") === false ? "disabled" : "enabled");
+const COLUMNS: readonly Column[] = [
+  { title: "CACHE", cell: (row) => textField(row, "name") },
+  { title: "PLAN", cell: (row) => textField(row, "plan") },
+  { title: "SIZE", cell: size, right: true },
+  { title: "SESSIONS MAX", cell: (row) => limit(row, "limits.sessionsMax"), right: true },
+  {
+    title: "OPERATIONS/S MAX",
+    cell: (row) => limit(row, "limits.operationsPerSecondMax"),
+    right: true,
+  },
+  { title: "STATE", cell: state },
+  { title: "MADE", cell: (row) => age(textField(row, "createdAt")) },
+];
+
+function shown(cache: Json): string {
+  const valueSizeMax = numberField(cache, "limits.valueSizeMax");
+  return facts([
+    ["cache", textField(cache, "name")],
+    ["id", textField(cache, "id")],
+    ["plan", textField(cache, "plan")],
+    ["size", size(cache)],
+    ["sessions max", limit(cache, "limits.sessionsMax")],
+    ["new sessions/s max", limit(cache, "limits.newSessionsPerSecondMax")],
+    ["operations/s max", limit(cache, "limits.operationsPerSecondMax")],
+    ["value size max", valueSizeMax === undefined ? "" : sizeForPeople(valueSizeMax)],
+    ["unanswered read", textField(cache, "policies.unansweredRead")],
+    ["state", state(cache)],
+    ["made", `${textField(cache, "createdAt")} (${age(textField(cache, "createdAt"))})`],
+  ]);
+}
+
+/** Counters, sorted as memcached's clients print them: by name. */
+function statsText(body: Json): string {
+  const stats = field(body, "stats") ?? body;
+  if (typeof stats !== "object" || stats === null) throw new Refusal("the API sent no counters");
+  const rows = Object.entries(stats).filter(([, value]) => typeof value !== "object");
+  return facts(rows.map(([name, value]) => [name, String(value)] as const));
+}

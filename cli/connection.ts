@@ -1,0 +1,101 @@
+/**
+ * What all commands of the admin API share: where it is, who asks, and tables or JSON. Only these
+ * options are also variables; a forgotten MEMWARD_YES or MEMWARD_PLAN must not decide anything.
+ */
+import { z } from "zod";
+import { formatAddress, parseAddress } from "../core/runtime/config.ts";
+import { Api, findToken } from "./api.ts";
+import { type Command, type Options, print } from "./command.ts";
+
+const DEFAULT_URL = "http://127.0.0.1:8211";
+
+export const connectionRows = {
+  control: controlUrl().prefault(DEFAULT_URL).describe("where the admin API is"),
+  tokenFile: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("file with your token; else MEMWARD_TOKEN, else DIR/operator.token")
+    .meta({ word: "FILE" }),
+  dataDir: z
+    .string()
+    .min(1)
+    .default(".memward")
+    .describe("directory of an instance on this machine, for its operator.token")
+    .meta({ word: "DIR" }),
+  json: z.boolean().default(false).describe("print what the API answers, as JSON"),
+};
+export const connectionSchema = z.strictObject(connectionRows);
+const CONNECTION_VARIABLES = Object.keys(connectionRows);
+
+export type Connection = z.output<typeof connectionSchema>;
+
+/** A client of the API that those options name. Throws `Refusal` when the token file is no such. */
+export function openApi(
+  { control, tokenFile, dataDir }: Connection,
+  limits: { answerMsMax?: number } = {},
+): Api {
+  const variable = process.env["MEMWARD_TOKEN"];
+  const { token, lookedFor } = findToken({ tokenFile, variable, dataDir });
+  return new Api({ url: control, token, lookedFor, ...limits });
+}
+
+type Rows = Record<string, z.ZodType>;
+
+export interface Running<R extends Rows> {
+  api: Api;
+  options: z.output<z.ZodObject<R>> & Connection;
+  words: readonly string[];
+}
+
+/** A row of the command table whose `run` gets the client and typed options. */
+export function apiCommand<R extends Rows>(row: {
+  name: string;
+  summary: string;
+  words?: string;
+  details?: string;
+  isNew?: boolean;
+  rows: R;
+  run(running: Running<R>): Promise<number>;
+}): Command {
+  const { rows, run, ...command } = row;
+  const schema = z.strictObject({ ...rows, ...connectionRows });
+  return {
+    ...command,
+    variables: CONNECTION_VARIABLES,
+    schema: async () => schema,
+    run: async (given: Options, words) => {
+      const options = given as Running<R>["options"]; // Checked with the schema above.
+      return run({ api: openApi(options), options, words });
+    },
+  };
+}
+
+export function printJson(text: string): void {
+  if (text !== "") print(text.endsWith("\n") ? text : `${text}\n`);
+}
+
+/** A URL or HOST:PORT; the URL's origin comes out. */
+export function controlUrl() {
+  return z
+    .string()
+    .transform((text, context) => {
+      const url = originOf(text);
+      if (url !== undefined) return url;
+      const shown = JSON.stringify(text.replace(/[^/]*@/, "…@"));
+      const message = `${shown} is neither a URL like ${DEFAULT_URL} nor HOST:PORT`;
+      context.issues.push({ code: "custom", message, input: text });
+      return z.NEVER;
+    })
+    .meta({ word: "URL" });
+}
+
+/** No login in the URL: what stands in an argument, every user of the machine can read. */
+function originOf(text: string): string | undefined {
+  const address = parseAddress(text);
+  if (address !== undefined) return `http://${formatAddress(address)}`;
+  if (!/^https?:\/\//i.test(text) || !URL.canParse(text)) return undefined;
+  const url = new URL(text);
+  const isBare = url.pathname === "/" && url.search === "" && url.hash === "";
+  return isBare && url.username === "" && url.password === "" ? url.origin : undefined;
+}
