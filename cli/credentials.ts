@@ -34,7 +34,8 @@ export const RIGHT_WORDS = ["read", "write", "flush", "api"] as const;
 const PASSWORD_FILE_SIZE_MAX = 4096;
 const USES_SHOWN_MAX = 20;
 
-const rightsRow = (help: string) => z.array(z.enum(RIGHT_WORDS)).optional().describe(help);
+const rightsRow = (help: string) =>
+  z.array(z.enum(RIGHT_WORDS)).optional().describe(help).meta({ word: "RIGHTS" });
 const loginRows = {
   label: z.string().optional().describe("for people: who uses it").meta({ word: "TEXT" }),
   rights: rightsRow("read, write, flush, api; separated by commas (read,write unless given)"),

@@ -184,16 +184,36 @@ export function sizeText(size: number): string {
   return `${size}`;
 }
 
-/** The rows as aligned lines, for `memward help COMMAND` and the manual. */
+const HELP_WIDTH_MAX = 100;
+/** Usages longer than this stand on a line of their own, so that the others keep room. */
+const USAGE_WIDTH_MAX = 26;
+
+/** The rows as aligned lines of at most 100 columns, for `memward help COMMAND` and the manual. */
 export function optionsHelp(rows: readonly OptionRow[]): string {
   const usage = (row: OptionRow) => (row.kind === "switch" ? row.flag : `${row.flag} ${row.word}`);
-  const width = Math.max(0, ...rows.map((row) => usage(row).length));
+  const widths = rows.map((row) => usage(row).length).filter((width) => width <= USAGE_WIDTH_MAX);
+  const width = Math.max(0, ...widths);
+  const indent = " ".repeat(width + 6);
   const lines = rows.map((row) => {
     const preset = row.default === undefined ? "" : ` (default ${row.default})`;
     const repeat = row.kind === "list" ? "; may be repeated" : "";
-    return `  --${usage(row).padEnd(width)}  ${row.help}${repeat}${preset}`;
+    const text = wrapped(`${row.help}${repeat}${preset}`, HELP_WIDTH_MAX - indent.length);
+    const begin =
+      usage(row).length > width ? `${usage(row)}\n${indent}` : usage(row).padEnd(width + 2);
+    return `  --${begin}${text.join(`\n${indent}`)}`;
   });
   return lines.join("\n");
+}
+
+function wrapped(text: string, width: number): string[] {
+  const lines: string[] = [];
+  for (const word of text.split(" ")) {
+    const line = lines.at(-1);
+    if (line !== undefined && line.length + 1 + word.length <= width) {
+      lines[lines.length - 1] = `${line} ${word}`;
+    } else lines.push(word);
+  }
+  return lines;
 }
 
 function optionRow(key: string, field: z.ZodType): OptionRow {
