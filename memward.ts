@@ -19,6 +19,7 @@ import type { RunningRole } from "./core/runtime/role.ts";
 interface ConfigFile {
   dataDir?: string | undefined;
   state?: string | undefined;
+  etcd?: Options | undefined;
   ops?: string | undefined;
   log?: { level?: string | undefined } | undefined;
   proxy?: Options | undefined;
@@ -30,6 +31,7 @@ interface ConfigFile {
 const LOAD = {
   config: () => import("./core/runtime/config.ts"),
   process: () => import("./core/runtime/process.ts"),
+  state: () => import("./core/cluster/open.ts"),
   dispatch: () => import("./cli/dispatch.ts"),
   help: () => import("./cli/help.ts"),
   connection: () => import("./cli/connection.ts"),
@@ -61,6 +63,9 @@ const ROLE_COMMANDS: readonly Command[] = [
     schema: async () => (await LOAD.upOptions()).upOptions,
     fromFile: async (path) => {
       const { given } = await readConfig(path);
+      if ((given.state ?? "sqlite") !== "sqlite") {
+        throw await refusal(`${path}: state: memward up keeps it in SQLite, on its own machine`);
+      }
       return { ...shared(given), ...given.up };
     },
     run: runUp,
@@ -69,14 +74,14 @@ const ROLE_COMMANDS: readonly Command[] = [
     name: "proxy",
     summary: "run one proxy; its options are the section proxy of the configuration file",
     schema: roleSchema,
-    fromFile: async (path) => shared((await readConfig(path)).given),
+    fromFile: roleFromFile,
     run: (options) => runRole("proxy", options),
   },
   {
     name: "backend",
     summary: "run one backend node; its options are the section backend of the file",
     schema: roleSchema,
-    fromFile: async (path) => shared((await readConfig(path)).given),
+    fromFile: roleFromFile,
     run: (options) => runRole("backend", options),
   },
   {
@@ -182,10 +187,12 @@ type Start = (
 const ROLES = {
   proxy: {
     schema: async (): Promise<z.ZodObject> => (await LOAD.proxyOptions()).proxyOptions,
+    kinds: async () => (await LOAD.proxy()).FOLLOWED_KINDS,
     start: async (): Promise<Start> => (await LOAD.proxy()).startProxy,
   },
   backend: {
     schema: async (): Promise<z.ZodObject> => (await LOAD.backendOptions()).backendOptions,
+    kinds: async () => (await LOAD.backend()).FOLLOWED_KINDS,
     start: async (): Promise<Start> => (await LOAD.backend()).startBackend,
   },
 } as const;
@@ -209,26 +216,36 @@ async function runUp(options: Options): Promise<undefined> {
 async function runRole(name: keyof typeof ROLES, options: Options): Promise<undefined> {
   const { runSupervised, runAlone } = await LOAD.upRole();
   const role = ROLES[name];
-  const [schema, start] = await Promise.all([role.schema(), role.start()]);
-  const starter = { name, version: version(), schema, start };
+  const [schema, start, kinds] = await Promise.all([role.schema(), role.start(), role.kinds()]);
+  const starter = { name, version: version(), schema, start, kinds };
   if (options["supervised"] === true) return runSupervised(starter);
-  if (options["config"] === undefined) {
+  const { etcdSectionOf } = await LOAD.upOptions();
+  const section = await roleSection(name, { ...options, schema });
+  return runAlone(starter, { ...options, etcd: etcdSectionOf(options), section });
+}
+
+/** What the file says about the role; with a state elsewhere its defaults may do. */
+async function roleSection(
+  name: keyof typeof ROLES,
+  { config, state, schema }: { config?: unknown; state?: unknown; schema: z.ZodObject },
+): Promise<Options> {
+  if (config === undefined && state !== "sqlite") return schema.parse({});
+  if (config === undefined) {
     throw await refusal(`memward ${name} needs --config FILE with a section ${name}`);
   }
-  const { checked } = await readConfig(String(options["config"]));
+  const { checked } = await readConfig(String(config));
   const section = checked[name];
-  if (section === undefined) {
-    throw await refusal(`${options["config"]} has no section ${name}`);
-  }
-  return runAlone(starter, { ...options, section });
+  if (section === undefined) throw await refusal(`${config} has no section ${name}`);
+  return section;
 }
 
 async function roleSchema(): Promise<z.ZodObject> {
   const { z } = await LOAD.zod();
-  const { configFile, dataDir, logLevel, ops } = await LOAD.upOptions();
+  const { configFile, dataDir, logLevel, ops, stateRows } = await LOAD.upOptions();
   return z.strictObject({
     config: configFile.optional(),
-    dataDir,
+    ...stateRows,
+    dataDir: dataDir.describe("directory of the SQLite file or the snapshot; made if missing"),
     ops: ops.optional().describe("/metrics, /healthz and /readyz of this role, HOST:PORT"),
     logLevel,
     supervised: z.boolean().default(false).describe("take orders from memward up"),
@@ -252,13 +269,15 @@ async function readConfig(path: string): Promise<{ given: ConfigFile; checked: C
   const { z } = await LOAD.zod();
   const { check, readConfigFile } = await LOAD.config();
   const { logLevel, ops, upOptions } = await LOAD.upOptions();
+  const { etcdOptions, stateOption } = await LOAD.state();
   const read = await readConfigFile(path);
   if (!read.ok) throw await problemsRefusal(read.problems);
   const proxy = await ROLES.proxy.schema();
   const backend = await ROLES.backend.schema();
   const schema = z.strictObject({
     dataDir: z.string().min(1).optional().describe("directory of the state"),
-    state: z.enum(["sqlite"]).optional().describe("where the cluster state is kept"),
+    state: stateOption.optional(),
+    etcd: etcdOptions.optional().describe("how etcd lets us in"),
     ops: ops.optional().describe("address of the ops port"),
     log: z.strictObject({ level: logLevel.optional() }).optional().describe("logging"),
     proxy: proxy.optional().describe("options of memward proxy"),
@@ -273,9 +292,20 @@ async function readConfig(path: string): Promise<{ given: ConfigFile; checked: C
   return { given: read.value as ConfigFile, checked: checked.value };
 }
 
+async function roleFromFile(path: string): Promise<Options> {
+  const { given } = await readConfig(path);
+  const { etcdRowsOf } = await LOAD.upOptions();
+  const { state, etcd = {} } = given;
+  return { ...shared(given), ...withoutHoles({ state, ...etcdRowsOf(etcd) }) };
+}
+
 function shared(file: ConfigFile): Options {
   const found = { dataDir: file.dataDir, ops: file.ops, logLevel: file.log?.level };
-  return Object.fromEntries(Object.entries(found).filter(([, value]) => value !== undefined));
+  return withoutHoles(found);
+}
+
+function withoutHoles(options: Options): Options {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
 }
 
 async function refusal(text: string): Promise<Error> {

@@ -24,6 +24,9 @@ import type { Logger } from "../core/runtime/log.ts";
 import type { Engine, EngineShard } from "./engine.ts";
 import type { NodeOptions } from "./options.ts";
 
+/** Records that an agent follows. */
+export const FOLLOWED_KINDS = ["cache", "node", "nodeSetting", "shard"] as const;
+
 const RETRY_DELAY_MS = 500;
 /** Shards that are opened at the same time: an engine may start a process for each. */
 const OPENING_COUNT_MAX = 8;

@@ -9,6 +9,8 @@ import { createBackendRegistry } from "./metrics.ts";
 import type { BackendOptions } from "./options.ts";
 import { SocketDirectory } from "./sockets.ts";
 
+export { FOLLOWED_KINDS } from "./agent.ts";
+
 export interface BackendContext {
   state: ClusterState;
   log: Logger;

@@ -9,6 +9,8 @@ import type { ProxyOptions } from "./options.ts";
 import { ThreadedWorker } from "./threads.ts";
 import { Worker, type WorkerEvents } from "./worker.ts";
 
+export { FOLLOWED_KINDS } from "./tenant/directory.ts";
+
 export interface ProxyContext {
   state: ClusterState;
   log: Logger;

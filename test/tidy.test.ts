@@ -8,6 +8,7 @@ import { describe, expect, test } from "vitest";
 import type { z } from "zod";
 import { backendOptions } from "../backend/options.ts";
 import { controlOptions } from "../control/options.ts";
+import { etcdOptions } from "../core/cluster/open.ts";
 import { optionRows } from "../core/runtime/config.ts";
 import { proxyOptions } from "../proxy/options.ts";
 import { statusOptions, upOptions } from "../up/options.ts";
@@ -78,7 +79,14 @@ test("every folder is named in ARCHITECTURE.md", () => {
 });
 
 describe("every option has a help text", () => {
-  const schemas = { upOptions, statusOptions, proxyOptions, backendOptions, controlOptions };
+  const schemas = {
+    etcdOptions,
+    upOptions,
+    statusOptions,
+    proxyOptions,
+    backendOptions,
+    controlOptions,
+  };
   test.each(Object.entries<z.ZodObject>(schemas))("%s", (_, schema) => {
     const silent = optionRows(schema).filter(({ help }) => help.length < 10);
     expect(silent.map(({ key }) => key)).toEqual([]);

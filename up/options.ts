@@ -3,6 +3,7 @@
  * `up` section of the configuration file and the help text are made. All are read at the start.
  */
 import { z } from "zod";
+import { type EtcdOptions, etcdOptions, stateOption } from "../core/cluster/open.ts";
 import { addressOption, sizeOption } from "../core/runtime/config.ts";
 import { LOG_LEVELS } from "../core/runtime/log.ts";
 
@@ -30,6 +31,22 @@ export const configFile = z
   .min(1)
   .describe("YAML or JSON file with options")
   .meta({ word: "FILE" });
+
+const etcdKey = (key: string): string => `etcd${key[0]?.toUpperCase()}${key.slice(1)}`;
+const ETCD_KEYS = Object.keys(etcdOptions.shape) as (keyof EtcdOptions)[];
+/** Rows of a role that may run apart from the state: caFile of the file is --etcd-ca-file. */
+export const stateRows = {
+  state: stateOption.default("sqlite"),
+  ...Object.fromEntries(ETCD_KEYS.map((key) => [etcdKey(key), etcdOptions.shape[key]])),
+};
+
+/** The section `etcd` of a file as the rows name it, and back. */
+export function etcdRowsOf(section: EtcdOptions): Record<string, unknown> {
+  return Object.fromEntries(ETCD_KEYS.map((key) => [etcdKey(key), section[key]]));
+}
+export function etcdSectionOf(rows: Record<string, unknown>): EtcdOptions {
+  return Object.fromEntries(ETCD_KEYS.map((key) => [key, rows[etcdKey(key)]])) as EtcdOptions;
+}
 
 export const upOptions = z.strictObject({
   config: configFile.optional(),

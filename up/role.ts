@@ -3,8 +3,11 @@
  * the supervisor its options come over the IPC channel, never on the command line; alone they come
  * from the configuration file and it has an ops port of its own.
  */
+import { join } from "node:path";
 import type { z } from "zod";
-import { openSqliteState } from "../core/cluster/sqlite.ts";
+import { type EtcdOptions, etcdProblem, openState, parseStateUrl } from "../core/cluster/open.ts";
+import type { Kind } from "../core/cluster/records.ts";
+import { openRememberedState, type RememberedState } from "../core/cluster/remembered.ts";
 import type { ClusterState } from "../core/cluster/state.ts";
 import { formatAddress } from "../core/runtime/config.ts";
 import { createLog, type Logger, type LogLevel } from "../core/runtime/log.ts";
@@ -27,6 +30,8 @@ export interface Starter {
   name: string;
   version: string;
   schema: z.ZodObject;
+  /** What it follows, and can start from while a state on other machines is away. */
+  kinds: readonly Kind[];
   start(options: never, context: { state: ClusterState; log: Logger }): Promise<RunningRole>;
 }
 
@@ -34,12 +39,12 @@ export interface Starter {
 export async function runSupervised(starter: Starter): Promise<undefined> {
   const order = await startOrder();
   process.title = `memward ${order.name}`;
-  const { runDir, statePath } = openDirectory(order.dataDir);
+  const { runDir, path, statePath } = openDirectory(order.dataDir);
   const claimed = await claimSoon(runDir, { name: order.name, limitMs: DRAIN_MS_MAX });
   if (claimed === undefined) throw new Refusal(`another ${order.name} runs in ${order.dataDir}`);
   const log = createLog({ name: order.name, level: order.logLevel });
   const options = starter.schema.parse(order.options); // A mismatch is a bug, not bad input.
-  await serve(starter, { options, statePath, log });
+  await serve(starter, { options, name: order.name, dataDir: path, statePath, log });
 }
 
 export async function runAlone(
@@ -47,7 +52,7 @@ export async function runAlone(
   given: Record<string, unknown>,
 ): Promise<undefined> {
   const section = given["section"] as { name?: string };
-  const { runDir, statePath } = openDirectory(String(given["dataDir"]));
+  const { runDir, path, statePath } = openDirectory(String(given["dataDir"]));
   const name = section.name ?? starter.name;
   const claimed = await claimSoon(runDir, { name, limitMs: 0 });
   if (claimed === undefined) {
@@ -57,7 +62,11 @@ export async function runAlone(
   const ops = given["ops"];
   await serve(starter, {
     options: section,
+    name,
+    dataDir: path,
     statePath,
+    url: given["state"] as string,
+    etcd: given["etcd"] as EtcdOptions,
     log,
     ...(typeof ops === "string" ? { ops } : {}),
   });
@@ -65,21 +74,24 @@ export async function runAlone(
 
 interface Serving {
   options: unknown;
+  name: string;
+  dataDir: string;
   statePath: string;
+  url?: string;
+  etcd?: EtcdOptions;
   log: Logger;
   ops?: string;
 }
 
-async function serve(starter: Starter, { options, statePath, log, ops }: Serving): Promise<void> {
+async function serve(starter: Starter, serving: Serving): Promise<void> {
+  const { options, log, ops } = serving;
   logCrashes(log);
-  const state = openSqliteState({
-    path: statePath,
-    troubled: (error) => log.error({ err: error }, "cluster state is in trouble"),
-  });
+  const { state, remembered } = await openStateOf(starter, serving);
   const role = await starter.start(options as never, { state, log }).catch((error: unknown) => {
     throw asRefusal(error);
   });
   registerProcessMetrics(role.registry);
+  remembered?.registerMetrics(role.registry);
   const opsPort = ops === undefined ? undefined : await openOps({ role, ops, log });
   const drain = async (): Promise<void> => {
     await role.drain();
@@ -92,6 +104,32 @@ async function serve(starter: Starter, { options, statePath, log, ops }: Serving
     log,
   });
   log.info({ addresses, ops: opsPort?.address, version: starter.version }, "started");
+}
+
+/** A state on other machines can be away when this role starts; a file beside it cannot. */
+async function openStateOf(
+  { kinds }: Starter,
+  { url = "sqlite", etcd = {}, name, dataDir, statePath, log }: Serving,
+): Promise<{ state: ClusterState; remembered?: RememberedState }> {
+  const problem = etcdProblem(etcd);
+  if (problem !== undefined) throw new Refusal(problem);
+  const troubled = (error: unknown): void =>
+    log.error({ err: error }, "cluster state is in trouble");
+  const state = await openState({ url, path: statePath, etcd, troubled }).catch(
+    (error: NodeJS.ErrnoException) => {
+      if (error.syscall !== "open") throw error;
+      throw new Refusal(`cannot read ${error.path} (${error.code})`);
+    },
+  );
+  if (isLocal(url) || kinds.length === 0) return { state };
+  const path = join(dataDir, `${name}.snapshot`);
+  const remembered = await openRememberedState({ state, path, kinds, log });
+  return { state: remembered, remembered };
+}
+
+function isLocal(url: string): boolean {
+  const place = parseStateUrl(url);
+  return typeof place !== "string" && place.engine === "sqlite";
 }
 
 function openOps({ role, ops, log }: { role: RunningRole; ops: string; log: Logger }) {

@@ -154,7 +154,7 @@ export async function runMemward(
   return { code, stdout: running.stdout, stderr: running.stderr };
 }
 
-function spawnMemward(args: readonly string[], env: Record<string, string> = {}): Running {
+export function spawnMemward(args: readonly string[], env: Record<string, string> = {}): Running {
   return new Running("memward", join(ROOT, "bin/memward"), args, { cwd: ROOT, env });
 }
 

@@ -143,8 +143,12 @@ export function endpoint(address: string): { path: string } | { host: string; po
 }
 
 /** Waits until somebody accepts connections at `address`; fails when `running` ends before. */
-export async function waitForListener(address: string, running?: Running): Promise<void> {
-  const deadline = Date.now() + READY_DEADLINE_MS;
+export async function waitForListener(
+  address: string,
+  running?: Running,
+  deadlineMs = READY_DEADLINE_MS,
+): Promise<void> {
+  const deadline = Date.now() + deadlineMs;
   while (!(await accepts(address))) {
     if (running?.exitCode !== undefined) {
       throw new Error(`${running.name} ended with ${running.exitCode}: ${running.stderr}`);

@@ -130,7 +130,7 @@ export function recordsContract(here: Here): void {
       ] as const satisfies Change[];
       await put(...records);
       for (const { kind, id, value } of records) {
-        expect((await here.state.get(kind, id))?.value).toEqual(value);
+        expect((await here.state.get(kind, id))?.value).toMatchObject(value);
         expect(await ids(kind)).toEqual([id]);
       }
     });

@@ -1,0 +1,184 @@
+/**
+ * A Memward on several machines, all of them this one: roles in processes of their own, started as
+ * on any machine with `--state etcd://…`, shards on TCP. What an operator would do through the API
+ * (a cache, a credential) is written into the state.
+ */
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { digestOf } from "../../core/cluster/credentials.ts";
+import { openEtcdState } from "../../core/cluster/etcd.ts";
+import { parseStateUrl } from "../../core/cluster/open.ts";
+import { cacheRecord, credentialRecord } from "../../core/cluster/records.ts";
+import type { ClusterState } from "../../core/cluster/state.ts";
+import { Etcd } from "./etcd.ts";
+import { type Login, logInText, spawnMemward } from "./memward.ts";
+import { freePort } from "./ports.ts";
+import { type Running, temporaryFolder, waitForListener } from "./processes.ts";
+import { connect, type Wire } from "./wire.ts";
+
+const READY_DEADLINE_MS = 30_000;
+const CACHE = "c-shop";
+
+/** One role in a process of its own, which can be killed and started again in its place. */
+export class Member {
+  readonly name: string;
+  readonly address: string;
+  readonly ops: string;
+  /** What it would start from without the state. */
+  readonly snapshot: string;
+  readonly #args: readonly string[];
+  #running: Running;
+  #before = "";
+
+  constructor(
+    role: "proxy" | "backend",
+    { name, address, ops, url }: { name: string; address: string; ops: string; url: string },
+    section: object,
+  ) {
+    this.name = name;
+    this.address = address;
+    this.ops = ops;
+    const folder = temporaryFolder(`memward-${name}`);
+    const file = join(folder, "memward.json");
+    const ownName = role === "proxy" ? name : role;
+    this.snapshot = join(folder, "data", `${ownName}.snapshot`);
+    writeFileSync(file, JSON.stringify({ dataDir: join(folder, "data"), ops, [role]: section }));
+    this.#args = [role, "--config", file, "--state", url];
+    this.#running = spawnMemward(this.#args);
+  }
+
+  get pid(): number {
+    return this.#running.pid;
+  }
+
+  /** Everything that it logged, in all its lives. */
+  output(): string {
+    return this.#before + this.#running.stdout + this.#running.stderr;
+  }
+
+  async ready(): Promise<void> {
+    const deadline = Date.now() + READY_DEADLINE_MS;
+    await waitForListener(this.ops, this.#running, READY_DEADLINE_MS);
+    while (!(await fetch(`http://${this.ops}/readyz`)).ok) {
+      if (Date.now() > deadline) throw new Error(`${this.name} is not ready: ${this.output()}`);
+      await sleep(30);
+    }
+  }
+
+  async metric(name: string): Promise<number> {
+    const text = await (await fetch(`http://${this.ops}/metrics`)).text();
+    const line = text.split("\n").find((one) => one.startsWith(name) && !one.startsWith("#"));
+    return Number(line?.slice(line.lastIndexOf(" ") + 1));
+  }
+
+  async restart(signal: NodeJS.Signals = "SIGKILL"): Promise<void> {
+    await this.#running.stop(signal);
+    this.#before = this.output();
+    this.#running = spawnMemward(this.#args);
+    await this.ready();
+  }
+
+  async stop(): Promise<number | null> {
+    return this.#running.stop();
+  }
+}
+
+export class Cluster {
+  readonly etcd: Etcd;
+  readonly state: ClusterState;
+  readonly proxies: Member[] = [];
+  readonly nodes: Member[] = [];
+  readonly login: Login = { username: "shop", password: "first-password-of-the-shop" };
+
+  private constructor(etcd: Etcd, state: ClusterState) {
+    this.etcd = etcd;
+    this.state = state;
+  }
+
+  static async start({ proxies = 3, nodes = 2 } = {}): Promise<Cluster> {
+    const etcd = await Etcd.start();
+    const url = etcd.url("cluster");
+    const place = parseStateUrl(url);
+    if (typeof place === "string" || place.engine !== "etcd") throw new Error(url);
+    const cluster = new Cluster(etcd, openEtcdState({ ...place, tls: undefined }));
+    try {
+      await cluster.#seed();
+      for (let index = 1; index <= nodes; index++) {
+        const name = `node-${index}`;
+        const section = { nodes: [{ name, host: "127.0.0.1" }] };
+        cluster.nodes.push(new Member("backend", { name, ...(await ports()), url }, section));
+      }
+      for (let index = 1; index <= proxies; index++) {
+        const at = { name: `proxy-${index}`, ...(await ports()), url };
+        const section = { name: at.name, listen: [at.address] };
+        cluster.proxies.push(new Member("proxy", at, section));
+      }
+      for (const member of [...cluster.nodes, ...cluster.proxies]) await member.ready();
+      for (const { address } of cluster.proxies) await cluster.#serves(address);
+    } catch (error) {
+      await cluster.stop();
+      throw error;
+    }
+    return cluster;
+  }
+
+  /** A session, logged in. */
+  async open(proxy: Member, login: Login = this.login): Promise<Wire> {
+    return logInText(await connect(proxy.address), login);
+  }
+
+  async addCredential({ username, password }: Login): Promise<number> {
+    const commit = await this.state.commit([
+      {
+        kind: "credential",
+        id: username,
+        value: credentialRecord.parse({
+          cache: CACHE,
+          digest: digestOf(password),
+          rights: ["read", "write"],
+          createdAtMs: Date.now(),
+        }),
+      },
+    ]);
+    if (!commit.ok) throw new Error(JSON.stringify(commit));
+    return commit.revision;
+  }
+
+  async removeCredential(username: string): Promise<void> {
+    const commit = await this.state.commit([{ kind: "credential", id: username, value: null }]);
+    if (!commit.ok) throw new Error(JSON.stringify(commit));
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.proxies.map((proxy) => proxy.stop()));
+    await Promise.all(this.nodes.map((node) => node.stop()));
+    await this.state.close();
+    await this.etcd.stop();
+  }
+
+  async #seed(): Promise<void> {
+    const value = cacheRecord.parse({ name: "shop", bytes: 32 * 2 ** 20, createdAtMs: Date.now() });
+    const commit = await this.state.commit([{ kind: "cache", id: CACHE, value }]);
+    if (!commit.ok) throw new Error(JSON.stringify(commit));
+    await this.addCredential(this.login);
+  }
+
+  /** Until every key finds its shard. */
+  async #serves(address: string): Promise<void> {
+    const deadline = Date.now() + READY_DEADLINE_MS;
+    for (;;) {
+      const wire = await logInText(await connect(address), this.login);
+      const answers = [];
+      for (let index = 0; index < 20; index++) answers.push(await wire.line(`mg probe-${index}`));
+      wire.close();
+      if (answers.every((answer) => answer === "EN")) return;
+      if (Date.now() > deadline) throw new Error(`${address} serves not all keys: ${answers}`);
+      await sleep(50);
+    }
+  }
+}
+
+async function ports(): Promise<{ address: string; ops: string }> {
+  return { address: `127.0.0.1:${await freePort()}`, ops: `127.0.0.1:${await freePort()}` };
+}
