@@ -73,13 +73,13 @@ function lateProxies(view: View, revision: number): string[] {
 /** Nodes whose shard of the cache is not what the cache wants; all when the sizes do not add up. */
 function nodesBehind(view: View, { id, value }: Kept<Cache>): string[] {
   const shards = view.shardsOf(id);
-  const known = new Set([...view.nodes.keys(), ...shards.map((shard) => shard.value.node)]);
-  const inLine = shards.filter(({ value: shard }) => {
-    const hasFlushed = shard.flushedEpoch >= value.epoch && shard.statsEpoch >= value.statsEpoch;
-    return shard.state === "ready" && hasFlushed;
-  });
   const size = shards.reduce((sum, shard) => sum + shard.value.bytes, 0);
-  if (known.size > 0 && size !== value.bytes) return [...known];
-  for (const { value: shard } of inLine) known.delete(shard.node);
-  return [...known];
+  if (size !== value.bytes) {
+    return [...new Set([...view.nodes.keys(), ...shards.map((shard) => shard.value.node)])];
+  }
+  const late = shards.filter(({ value: shard }) => {
+    const hasFlushed = shard.flushedEpoch >= value.epoch && shard.statsEpoch >= value.statsEpoch;
+    return shard.state !== "ready" || !hasFlushed;
+  });
+  return late.map((shard) => shard.value.node);
 }

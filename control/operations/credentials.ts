@@ -149,12 +149,16 @@ export function showCredential(
   return done(shownCredential(view, kept), kept.revision);
 }
 
-/** The first one becomes the primary. Give username and password to import a login. */
+/**
+ * The first one becomes the primary. Give username and password to import a login; `made` is one
+ * whose password is as good as ours, so that it is kept as ours are.
+ */
 export async function createCredential(
   parts: Parts,
   context: Context,
   nameOrId: string,
   input: NewCredentialInput,
+  made?: NewLogin,
 ): Promise<Outcome<MadeCredential>> {
   const problems = problemsOf(parts, { rights: ["read", "write"], ...defined(input) });
   if ((input.username === undefined) !== (input.password === undefined)) {
@@ -162,7 +166,7 @@ export async function createCredential(
     problems.push({ path, message: "username and password are imported together" });
   }
   if (problems.length > 0) return invalid(...problems);
-  const login = await loginFor(parts, input);
+  const login = made ?? (await loginFor(parts, input));
   return change(parts, context, async () => {
     const cache = await findCache(parts, nameOrId);
     if (cache === undefined) return noCache(nameOrId);
@@ -482,7 +486,7 @@ async function touchWhenFirst(
   return [{ kind: "cache", id, value, expected: revision }];
 }
 
-interface NewLogin {
+export interface NewLogin {
   readonly username: string;
   readonly password: string;
   readonly digest: Digest;

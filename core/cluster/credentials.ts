@@ -131,6 +131,11 @@ function saltedHash(salt: Uint8Array, password: Uint8Array): Buffer {
 }
 
 function letters(count: number, random: SecureBytes): string {
+  return lettersOf(random(count));
+}
+
+/** A letter of a password for each byte; 5 bits of it count. */
+export function lettersOf(bytes: Uint8Array): string {
   // 256 is a multiple of 32, so the low bits of a byte choose without bias.
-  return Array.from(random(count), (byte) => ALPHABET[byte % ALPHABET.length]).join("");
+  return Array.from(bytes, (byte) => ALPHABET[byte % ALPHABET.length]).join("");
 }
