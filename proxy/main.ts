@@ -4,9 +4,11 @@ import type { ClusterState } from "../core/cluster/state.ts";
 import { clock } from "../core/runtime/clock.ts";
 import type { Logger } from "../core/runtime/log.ts";
 import type { RunningRole } from "../core/runtime/role.ts";
+import { FiguresCollector } from "./figures.ts";
 import { createProxyRegistry } from "./metrics.ts";
 import type { ProxyOptions } from "./options.ts";
 import { ThreadedWorker } from "./threads.ts";
+import { UsageWriter } from "./usage.ts";
 import { Worker, type WorkerEvents } from "./worker.ts";
 
 export { FOLLOWED_KINDS } from "./tenant/directory.ts";
@@ -23,7 +25,7 @@ export async function startProxy(
 ): Promise<RunningRole> {
   const startedAtMs = clock.unixMs();
   let isReady = false;
-  let addresses: string[] = [];
+  let advertised: readonly string[] = [];
   /** The revision in force in each worker. */
   const applied: number[] = [];
 
@@ -35,6 +37,7 @@ export async function startProxy(
     id: options.name,
     value: () => {
       const appliedRevision = Math.min(...applied);
+      const addresses = [...advertised];
       return { pid: process.pid, addresses, ready: isReady, appliedRevision, startedAtMs };
     },
   });
@@ -51,8 +54,10 @@ export async function startProxy(
 
   const first = new Worker(options, state, eventsOf(0));
   const bound = await first.start();
-  addresses = [...bound.listen, ...bound.plain];
+  advertised = options.advertise.length > 0 ? options.advertise : bound.listen;
   const others: ThreadedWorker[] = [];
+  const { directory } = first.services;
+  const collector = new FiguresCollector(first.services);
   const sharedOptions: ProxyOptions = {
     ...options,
     listen: bound.listen,
@@ -66,14 +71,31 @@ export async function startProxy(
   }
   isReady = true;
   await presence.publish();
-  log.info({ ...bound, workers: options.workers }, "serving clients");
+  const usage = new UsageWriter({
+    state,
+    log,
+    clock,
+    proxy: options.name,
+    startedAtMs,
+    lease: () => presence.lease,
+    figures: () => {
+      const own = collector.collect(clock.unixMs());
+      return Promise.all([own, ...others.map((other) => other.figures())]);
+    },
+    exists: (kind, id) =>
+      kind === "cache" ? directory.tenants.has(id) : directory.login(id) !== undefined,
+    changeCount: () => directory.changeCount,
+  });
+  usage.start();
+  log.info({ ...bound, advertised, workers: options.workers }, "serving clients");
 
   return {
-    addresses,
+    addresses: [...bound.listen, ...bound.plain],
     registry: createProxyRegistry(first, others),
     ready: () => isReady,
     drain: async () => {
       isReady = false;
+      await usage.stop();
       await Promise.all([first.drain(), ...others.map((other) => other.drain())]);
       await presence.end();
     },

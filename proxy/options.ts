@@ -10,6 +10,10 @@ export const proxyOptions = z.strictObject({
     .min(1)
     .default(["127.0.0.1:11211"])
     .describe("Addresses where clients log in; binary, text and meta on each"),
+  advertise: z
+    .array(address.regex(/^(\[[\da-fA-F:.]+\]|[^\s:,[\]]+):\d{1,5}$/, "host:port"))
+    .default([])
+    .describe("Addresses that applications should use, where they are not those of `listen`"),
   plain: z
     .array(
       z.strictObject({

@@ -4,7 +4,9 @@
  */
 import assert from "node:assert/strict";
 import { parentPort, workerData } from "node:worker_threads";
+import { clock } from "../core/runtime/clock.ts";
 import { readFamilies } from "../core/runtime/metrics.ts";
+import { FiguresCollector } from "./figures.ts";
 import { createWorkerRegistry } from "./metrics.ts";
 import { MirroredState } from "./mirror.ts";
 import type { ProxyOptions } from "./options.ts";
@@ -22,6 +24,7 @@ const worker = new Worker(workerData as ProxyOptions, state, {
   applied: (revision) => tell({ type: "applied", revision }),
 });
 const registry = createWorkerRegistry(worker);
+const collector = new FiguresCollector(worker.services);
 
 port.on("message", async (order: ThreadOrder) => {
   switch (order.type) {
@@ -35,6 +38,10 @@ port.on("message", async (order: ThreadOrder) => {
       return state.reset();
     case "scrape":
       return tell({ type: "metrics", id: order.id, families: await readFamilies(registry) });
+    case "figures": {
+      const figures = collector.collect(clock.unixMs());
+      return tell({ type: "figures", id: order.id, figures });
+    }
     case "drain":
       await worker.drain();
       tell({ type: "drained" });

@@ -2,9 +2,10 @@
 import { Worker as Thread } from "node:worker_threads";
 import type { ClusterState, Entry, Seen, Watch } from "../core/cluster/state.ts";
 import type { MetricFamily } from "../core/runtime/metrics.ts";
+import type { Figures } from "./figures.ts";
 import type { ProxyOptions } from "./options.ts";
 import type { LinkState } from "./routing/link.ts";
-import { FOLLOWED_KINDS } from "./tenant/directory.ts";
+import { FOLLOWED_KINDS, isFollowed } from "./tenant/directory.ts";
 import type { WorkerEvents } from "./worker.ts";
 
 export type ThreadOrder =
@@ -12,6 +13,7 @@ export type ThreadOrder =
   | { type: "changed"; seen: Seen[]; revision: number }
   | { type: "reset" }
   | { type: "scrape"; id: number }
+  | { type: "figures"; id: number }
   | { type: "drain" };
 
 export type ThreadNotice =
@@ -25,16 +27,18 @@ export type ThreadNotice =
     }
   | { type: "applied"; revision: number }
   | { type: "metrics"; id: number; families: MetricFamily[] }
+  | { type: "figures"; id: number; figures: Figures }
   | { type: "drained" };
 
-const SCRAPE_MS_MAX = 500;
+const ANSWER_MS_MAX = 500;
 
 export class ThreadedWorker {
   readonly #thread: Thread;
   readonly #events: WorkerEvents;
-  readonly #scrapes: Map<number, (families: MetricFamily[]) => void> = new Map();
-  #scrapeId = 0;
+  readonly #asked: Map<number, (answer: MetricFamily[] | Figures) => void> = new Map();
+  #askedCount = 0;
   #watch: Watch | null = null;
+  #isResetting = false;
   #whenStarted: () => void = () => {};
   #whenDrained: () => void = () => {};
 
@@ -56,23 +60,40 @@ export class ThreadedWorker {
     });
     this.#order({ type: "snapshot", entries, revision });
     this.#watch = state.watch(revision, {
-      changed: (seen, seenRevision) =>
-        this.#order({ type: "changed", seen, revision: seenRevision }),
-      reset: () => this.#order({ type: "reset" }),
+      changed: (seen, seenRevision) => {
+        const followed = seen.filter(isFollowed);
+        // After a reset even an empty list says something.
+        if (followed.length === 0 && !this.#isResetting) return;
+        this.#isResetting = false;
+        this.#order({ type: "changed", seen: followed, revision: seenRevision });
+      },
+      reset: () => {
+        this.#isResetting = true;
+        this.#order({ type: "reset" });
+      },
     });
     await started;
   }
 
   /** Its metrics; none when it is too busy to answer in time. */
   async families(): Promise<MetricFamily[]> {
-    const id = ++this.#scrapeId;
-    const families = await new Promise<MetricFamily[]>((resolve) => {
-      this.#scrapes.set(id, resolve);
-      setTimeout(() => resolve([]), SCRAPE_MS_MAX).unref();
-      this.#order({ type: "scrape", id });
+    return ((await this.#ask("scrape")) as MetricFamily[] | undefined) ?? [];
+  }
+
+  /** Its figures; undefined when it is too busy to answer in time. */
+  async figures(): Promise<Figures | undefined> {
+    return (await this.#ask("figures")) as Figures | undefined;
+  }
+
+  async #ask(type: "scrape" | "figures"): Promise<MetricFamily[] | Figures | undefined> {
+    const id = ++this.#askedCount;
+    const answer = await new Promise<MetricFamily[] | Figures | undefined>((resolve) => {
+      this.#asked.set(id, resolve);
+      setTimeout(() => resolve(undefined), ANSWER_MS_MAX).unref();
+      this.#order({ type, id });
     });
-    this.#scrapes.delete(id);
-    return families;
+    this.#asked.delete(id);
+    return answer;
   }
 
   async drain(): Promise<void> {
@@ -97,7 +118,9 @@ export class ThreadedWorker {
       case "applied":
         return this.#events.applied(notice.revision);
       case "metrics":
-        return this.#scrapes.get(notice.id)?.(notice.families);
+        return this.#asked.get(notice.id)?.(notice.families);
+      case "figures":
+        return this.#asked.get(notice.id)?.(notice.figures);
       case "drained":
         return this.#whenDrained();
     }

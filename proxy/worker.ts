@@ -74,6 +74,7 @@ export class Worker {
       admission: new Admission(),
       anonymous: new Set(),
       serving: new Set(),
+      loginsChanged: new Set(),
       counters: new SessionCounters(),
       retryLater: (session) => this.#retryLater(session),
     };

@@ -51,6 +51,11 @@ export class Presence<K extends LeasedKind> {
     this.#isWriting = false;
   }
 
+  /** What the record is leased with; undefined while it is not. */
+  get lease(): Lease | undefined {
+    return this.#hasEnded ? undefined : this.#lease;
+  }
+
   /** Takes the record away. */
   async end(): Promise<void> {
     this.#hasEnded = true;

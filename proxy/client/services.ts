@@ -4,6 +4,7 @@ import type { Slots } from "../routing/slots.ts";
 import type { Stash } from "../routing/stash.ts";
 import type { Directory } from "../tenant/directory.ts";
 import type { Passwords } from "../tenant/passwords.ts";
+import type { Login } from "../tenant/tenant.ts";
 import type { Admission } from "./admission.ts";
 import type { Session } from "./session.ts";
 
@@ -50,6 +51,8 @@ export interface Services {
   /** All sessions, by whether they have logged in. */
   anonymous: Set<Session>;
   serving: Set<Session>;
+  /** Logins that sessions came to or left since somebody looked. */
+  loginsChanged: Set<Login>;
   counters: SessionCounters;
   /** Calls `session.proceed` when slots may be free again. */
   retryLater(session: Session): void;

@@ -289,6 +289,7 @@ export class Session implements Receiver, QueueOwner, LinkWaiter, Member, Paced 
     tenant.counters.sessionsTotal++;
     tenant.members.add(this);
     login?.join(this);
+    if (login !== null) this.services.loginsChanged.add(login);
     this.services.anonymous.delete(this);
     this.services.serving.add(this);
     if (this.#state !== "detecting") this.#transition("serving");
@@ -324,6 +325,7 @@ export class Session implements Receiver, QueueOwner, LinkWaiter, Member, Paced 
     this.connection.writtenSize = 0;
     tenant.members.delete(this);
     this.login?.leave(this);
+    if (this.login !== null) this.services.loginsChanged.add(this.login);
     this.tenant = null;
   }
 

@@ -12,7 +12,8 @@ import { Login, revoke, Tenant } from "./tenant.ts";
 
 /** Records that a proxy follows. */
 export const FOLLOWED_KINDS = ["cache", "credential", "shard", "proxy"] as const;
-const isFollowed = (kind: string): boolean => (FOLLOWED_KINDS as readonly string[]).includes(kind);
+export const isFollowed = ({ kind }: Seen): boolean =>
+  (FOLLOWED_KINDS as readonly string[]).includes(kind);
 /** Proxies write their own records when something was applied: that must not go on for ever. */
 const isApplied = ({ kind }: Seen): boolean => kind !== "proxy";
 
@@ -38,6 +39,8 @@ export class Directory {
   readonly #proxies: Set<string> = new Set();
   /** Logins whose password has a scrypt digest. */
   #scryptCount = 0;
+  /** Grows with every change that was taken over. */
+  changeCount = 0;
   #watch: Watch | null = null;
   /** We were too far behind: the next call tells all that exists. */
   #isResyncing = false;
@@ -63,8 +66,9 @@ export class Directory {
     this.#options.applied(fromRevision);
     this.#watch = state.watch(fromRevision, {
       changed: (seen, revision) => {
-        const followed = seen.filter((change) => isFollowed(change.kind));
+        const followed = seen.filter(isFollowed);
         for (const change of followed) this.#apply(change);
+        this.changeCount += followed.length;
         if (this.#isResyncing) this.#forgetAllBut(followed);
         if (followed.some(isApplied)) this.#options.applied(revision);
       },
