@@ -127,6 +127,8 @@ export const VIEW_COMMANDS: readonly Command[] = [
   apiCommand({
     name: "audit",
     summary: "show who changed what, when and from where; the newest last",
+    details: `With --json the newest comes first, as the API answers; with --follow too, each record stands
+on a line of its own, the newest last.`,
     rows: {
       cache: z.string().optional().describe("only of this cache").meta({ word: "CACHE" }),
       limit: z.int().min(1).max(AUDIT_LENGTH_MAX).default(50).describe("so many of the newest"),
@@ -168,13 +170,17 @@ async function newest(
   }
 }
 
-/** Until it is interrupted; ids grow with time. */
+/** Until it is interrupted or nobody reads any more; ids grow with time. */
 async function follow(
   api: Api,
   it: { cache: string | undefined; json: boolean; last: string },
 ): Promise<number> {
   let { last } = it;
-  for (;;) {
+  let isRead = true;
+  process.stdout.once("error", () => {
+    isRead = false; // `memward audit --follow | head` has seen enough.
+  });
+  while (isRead) {
     await sleep(FOLLOW_MS);
     const { records } = await newest(api, {
       cache: it.cache,
@@ -187,23 +193,31 @@ async function follow(
       else print(`${AUDIT_COLUMNS.map(({ cell }) => cell(record) || NOTHING).join("  ")}\n`);
     }
   }
+  return 0;
 }
 
-/** The fields that differ, as `size 26214400 -> 104857600`; nothing for what was made or deleted. */
+/** The fields that differ, as `plan 25mb -> 100mb`; nothing for what was made or deleted. */
 function changedText(record: Json): string {
   const before = field(record, "before");
   const after = field(record, "after");
-  if (typeof before !== "object" || typeof after !== "object") return "";
-  if (before === null || after === null) return "";
-  const names = Object.keys(after).filter((name) => {
-    return JSON.stringify(field(before, name)) !== JSON.stringify(field(after, name));
-  });
-  return names
-    .map((name) => `${name} ${inWords(field(before, name))} -> ${inWords(field(after, name))}`)
-    .join("; ");
+  return isMap(before) && isMap(after) ? differences(before, after).join("; ") : "";
 }
 
-const inWords = (value: Json): string => {
-  const text = typeof value === "string" ? value : JSON.stringify(value);
-  return text === undefined || text === "" ? "-" : text.slice(0, 80);
-};
+function differences(before: Fields, after: Fields, within = ""): string[] {
+  return Object.keys({ ...before, ...after }).flatMap((name): string[] => {
+    const [one, other] = [before[name], after[name]];
+    if (isMap(one) && isMap(other)) return differences(one, other, `${within}${name}.`);
+    const [was, is] = [inWords(one), inWords(other)];
+    return was === is ? [] : [`${within}${name} ${was} -> ${is}`];
+  });
+}
+
+type Fields = Record<string, Json>;
+const isMap = (value: Json): value is Fields =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+function inWords(value: Json): string {
+  if (Array.isArray(value)) return value.map(inWords).join(",") || NOTHING;
+  const text = typeof value === "string" ? value : (JSON.stringify(value ?? null) as string);
+  return text === "" || text === "null" ? NOTHING : text.slice(0, 80);
+}

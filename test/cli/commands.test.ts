@@ -202,11 +202,13 @@ describe("what is shown:", () => {
       from: "127.0.0.1",
       action: "cache.change",
       subject: "app",
-      before: { plan: "25mb", bytes: 1 },
-      after: { plan: "100mb", bytes: 1 },
+      before: { plan: "25mb", bytes: 1, limits: { sessionsMax: 100, a: 1 }, rights: ["read"] },
+      after: { plan: "100mb", bytes: 1, limits: { sessionsMax: null, a: 1 }, rights: [] },
     };
     api.says = [{ body: { records: [record], next: null } }];
-    expect((await memward("audit")).stdout).toContain("plan 25mb -> 100mb\n");
+    expect((await memward("audit")).stdout).toContain(
+      "plan 25mb -> 100mb; limits.sessionsMax 100 -> -; rights read -> -\n",
+    );
   });
 });
 
