@@ -67,6 +67,13 @@ const ROWS: readonly { method: "GET" | "PUT" | "PATCH" | "DELETE"; url: string; 
 
 /** Registers the API on a server; a plugin of its own, so that its errors look as specified. */
 export async function brokerApi(server: FastifyInstance, door: BrokerDoor): Promise<void> {
+  // Some platforms say that there is JSON also where there is no body.
+  const parseJson = server.getDefaultJsonParser("error", "error");
+  server.removeContentTypeParser("application/json");
+  server.addContentTypeParser("application/json", { parseAs: "string" }, (request, body, done) => {
+    if (body.length === 0) done(null, undefined);
+    else parseJson(request, String(body), done);
+  });
   server.setErrorHandler((error, request, reply) => send(reply, problemOf(error, request)));
   server.addHook("onRequest", async (request, reply) => {
     reply.header("cache-control", "no-store");

@@ -191,6 +191,7 @@ describe("provisioning", () => {
   test.each([
     ["no JSON", { raw: "{" }],
     ["no object", { raw: "[]" }],
+    ["a trap", { raw: '{"__proto__":{"service_id":"x"}}' }],
     ["nothing", {}],
   ])("400 for a body that is %s", async (_, sent) => {
     expect((await platform.ask("PUT", INSTANCE, sent)).status).toBe(400);
@@ -483,6 +484,13 @@ describe("deprovisioning", () => {
       expect(await countOf(kind), kind).toBe(0);
     }
     expect((await deprovision()).status).toBe(410);
+  });
+
+  test("a request without a body may say that it is JSON", async () => {
+    await provision();
+    const headers = { ...VERSION, "content-type": "application/json" };
+    const url = INSTANCE + platform.query();
+    expect((await platform.ask("DELETE", url, { headers })).status).toBe(200);
   });
 
   test("400 without ids or with another service", async () => {
