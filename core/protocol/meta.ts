@@ -40,7 +40,8 @@ export function frameMeta(request: Request, bytes: Uint8Array, from: number, to:
     switch (bytes[at]) {
       case FLAG_B:
         // me takes it at once behind the key and nowhere else.
-        request.keyIsBase64 = command !== Command.me || (i === 2 && tokenEnd[i] === at + 1);
+        if (command !== Command.me || (i === 2 && tokenEnd[i] === at + 1))
+          request.keyIsBase64 = true;
         break;
       case FLAG_K:
         request.keyIsEchoed = true;

@@ -164,5 +164,7 @@ export function binaryPieces(chance: Chance): Piece[] {
     [3, chance.integer(13, 80)],
     [1, 600],
   ]);
-  return chance.list(count, (index) => chance.weighted(MAKERS)(chance, 0x1000 + index));
+  return chance.list(count, (index) => binaryPiece(chance, 0x1000 + index));
 }
+
+export const binaryPiece: Maker = (chance, opaque) => chance.weighted(MAKERS)(chance, opaque);

@@ -258,5 +258,7 @@ export function textPieces(chance: Chance): Piece[] {
     [3, chance.integer(13, 80)],
     [1, 600],
   ]);
-  return chance.list(count, () => chance.weighted(MAKERS)(chance));
+  return chance.list(count, () => textPiece(chance));
 }
+
+export const textPiece = (chance: Chance): Piece => chance.weighted(MAKERS)(chance);
