@@ -11,7 +11,7 @@ import { KEY_SIZE_MAX, LINE_SIZE_MAX } from "../../core/protocol/limits.ts";
 import type { Problem } from "../../core/protocol/problem.ts";
 import { type Request, TOKEN_COUNT_MAX } from "../../core/protocol/request.ts";
 import { hasLongToken } from "../../core/protocol/text.ts";
-import { settleFailed } from "../routing/failure.ts";
+import { settleFailed, textError } from "../routing/failure.ts";
 import { GATHER_KEY_COUNT_MAX, KeyGather } from "../routing/gather.ts";
 import type { ShardLinks } from "../routing/route.ts";
 import { answerProblem } from "./answers.ts";
@@ -32,6 +32,8 @@ export type Retrieval = {
   command: number;
   /** `get`, or `gat <exptime>`: what goes before the keys of each share. */
   head: Buffer;
+  /** The line behind all values. */
+  end: Buffer;
 };
 
 /**
@@ -67,7 +69,7 @@ export function retrieve(session: Session, request: Request, bytes: Buffer, at: 
     return retrieveWhole(session, request, bytes, at, request.size, owner, keyCount);
   }
   const head = keepHead(session, putHead(session, request, bytes));
-  const consumed = sendKeys(session, { command: request.command, head }, bytes, keysEnd);
+  const consumed = sendKeys(session, { command: request.command, head, end: END }, bytes, keysEnd);
   return consumed === WAIT ? WAIT : consumed - at;
 }
 
@@ -95,7 +97,7 @@ function retrievePrefixed(
     return retrieveWhole(session, request, arena.bytes, SCRATCH_AT, size, owner, keyCount);
   }
   const head = keepHead(session, headEnd);
-  const consumed = sendKeys(session, { command: request.command, head }, bytes, keysEnd);
+  const consumed = sendKeys(session, { command: request.command, head, end: END }, bytes, keysEnd);
   return consumed === WAIT ? WAIT : consumed - at;
 }
 
@@ -172,15 +174,19 @@ function sendKeys(session: Session, retrieval: Retrieval, bytes: Buffer, keysEnd
   for (const shard of shards) {
     if (shard.text.state === "ready" && shard.text.isFullFor(session)) return WAIT;
   }
-  if (shards.length > 0) sendPortion(session, retrieval, shards);
-  else queue.counters?.count(retrieval.command, Result.failed, keyCount);
+  if (shards.length > 0) {
+    sendPortion(session, retrieval, shards);
+  } else {
+    queue.counters?.count(retrieval.command, Result.failed, keyCount);
+    retrieval.end = queue.policies?.unansweredRead === "error" ? textError("noShard") : END;
+  }
   let next = keysEnd;
   while (bytes[next] === BLANK) next++;
   const isDone = bytes[next] === LF || (bytes[next] === CR && bytes[next + 1] === LF);
   session.retrieval = isDone ? null : retrieval;
   // The blank before the next key stays: it is sent with it.
   if (!isDone) return keysEnd;
-  queue.tell(END, 0, END.length);
+  queue.tell(retrieval.end, 0, retrieval.end.length);
   return next + (bytes[next] === CR ? 2 : 1);
 }
 

@@ -7,7 +7,8 @@
  *                       shard 1: get b d     VALUE d … END            (b is a miss)
  *     to the client:    VALUE a … VALUE c … VALUE d …
  *
- * A share that failed counts as misses: a slow shard costs its own keys, never the others.
+ * A share that failed counts as misses: a slow shard costs its own keys, never the others. Where
+ * the cache prefers errors, an error line ends the reply in place of END.
  */
 import assert from "node:assert/strict";
 import type { Connection } from "../../core/io/connection.ts";
@@ -41,6 +42,8 @@ export class KeyGather implements Gather {
   #slot = -1;
   #missingCount = 0;
   #abandoned = false;
+  /** Why a share will not come. */
+  #problem: Problem | null = null;
   /** Bytes to take off every key that is answered. */
   #prefixSize = 0;
   /** The keys as they stood on the line, and where each of them is in that piece. */
@@ -62,6 +65,7 @@ export class KeyGather implements Gather {
     gather.#queue = queue;
     gather.#slot = slot;
     gather.#abandoned = false;
+    gather.#problem = null;
     gather.#missingCount = 0;
     gather.#keyCount = 0;
     gather.#prefixSize = prefixSize;
@@ -111,8 +115,9 @@ export class KeyGather implements Gather {
     this.#partDone();
   }
 
-  fail(slot: number, _problem: Problem): void {
+  fail(slot: number, problem: Problem): void {
     if (!this.#abandoned) this.#queue.countFailed(slot);
+    this.#problem ??= problem;
     this.#partDone();
   }
 
@@ -138,6 +143,7 @@ export class KeyGather implements Gather {
   }
 
   emit(connection: Connection): void {
+    if (this.#problem !== null) this.#queue.valuesMissing(this.#problem);
     const keys = this.#keys;
     const prefixSize = this.#prefixSize;
     for (let i = 0; i < this.#keyCount; i++) {

@@ -8,8 +8,9 @@ import { Header } from "../../core/protocol/binary.ts";
 import { Command, Result } from "../../core/protocol/command.ts";
 import { cutBinaryKey, cutMetaKey, cutValueKeys } from "../../core/protocol/keyPrefix.ts";
 import { isQuietMetaResult } from "../../core/protocol/meta.ts";
+import type { Problem } from "../../core/protocol/problem.ts";
 import type { CacheCounters } from "./counters.ts";
-import type { CachePolicies } from "./failure.ts";
+import { type CachePolicies, textError } from "./failure.ts";
 import { Quiet, SlotState, type Slots } from "./slots.ts";
 import { PIECE_SIZE_MAX, type Stash } from "./stash.ts";
 
@@ -46,6 +47,8 @@ export class ReplyQueue {
   /** Someone waits for `mayProceed`. */
   isHeldBack = false;
   inFlightCount = 0;
+  /** Instead of the END of the retrieval whose values were sent last. */
+  #endProblem: Problem | null = null;
   #inFlightMax = IN_FLIGHT_START;
   #inFlightCeiling = IN_FLIGHT_MAX;
   #replySizeMax = REPLY_SIZE_START;
@@ -95,7 +98,19 @@ export class ReplyQueue {
   /** Bytes of our own, in their turn. */
   tell(bytes: Uint8Array, from: number, size: number): void {
     if (this.#head >= 0) this.#settled(this.open(Command.invalid, 0), bytes, from, size);
+    else if (this.#endProblem !== null) this.#tellProblem();
     else if (size > 0) this.connection.append(bytes, from, size);
+  }
+
+  /** Some values of a gathered retrieval will not come; its END is what is told next. */
+  valuesMissing(problem: Problem): void {
+    if (this.policies?.unansweredRead === "error") this.#endProblem ??= problem;
+  }
+
+  #tellProblem(): void {
+    const line = textError(this.#endProblem!);
+    this.#endProblem = null;
+    this.connection.append(line, 0, line.length);
   }
 
   isHead(slot: number): boolean {
@@ -241,7 +256,9 @@ export class ReplyQueue {
     const size = slots.heldSize[slot]!;
     if (size === 0) return;
     const held = slots.held[slot]!;
-    if (held !== null) this.connection.adopt(held);
+    const isEnd = this.#endProblem !== null && slots.command[slot] === Command.invalid;
+    if (isEnd) this.#tellProblem();
+    else if (held !== null) this.connection.adopt(held);
     else this.connection.append(this.connection.loop.arena.bytes, slots.heldAt[slot]!, size);
     this.#dropHeld(slot);
   }
