@@ -170,7 +170,7 @@ export async function unbind(
     const found = await findBinding(broker, name, instance.record);
     if (found.record === undefined) return answer(410);
     if (request.input.service_id !== broker.catalog.serviceId) return unknownService();
-    return remove(broker, asker, name, found);
+    return remove(broker, asker, name, { ...found, waits: true });
   });
 }
 
@@ -189,7 +189,7 @@ export async function deleteBindings(
       const name = { instance, binding: id.slice(prefix.length) };
       const done = await persistently(async () => {
         const found = await findBinding(broker, name, (await findInstance(parts, instance)).record);
-        return remove(broker, asker, name, found);
+        return remove(broker, asker, name, { ...found, waits: false });
       });
       if (done.status !== 200 && done.status !== 410) return done;
     }
@@ -201,7 +201,7 @@ async function remove(
   broker: Broker,
   asker: Asker,
   name: BindingName,
-  { record, credential }: Found,
+  { record, credential, waits }: Found & { readonly waits: boolean },
 ): Promise<Answer | undefined> {
   const { parts } = broker;
   if (record === undefined) return answer(410);
@@ -220,7 +220,7 @@ async function remove(
   const subject = { cache: credential.value.cache, username: credential.id };
   const outcome = await deleteCredential(parts, context, subject, { force: true });
   if (outcome.ok) {
-    await whenApplied(parts, { revision: outcome.revision });
+    if (waits) await whenApplied(parts, { revision: outcome.revision });
     return answer(200);
   }
   const { kind } = outcome.problem;

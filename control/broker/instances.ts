@@ -108,7 +108,7 @@ export async function provision(
       }),
       { name, plan },
     );
-    if (outcome.ok) return inForce(broker, outcome, answer(201));
+    if (outcome.ok) return inForce(broker, outcome, answer(201), outcome.value.id);
     if (outcome.problem.kind !== "conflict") return refused(outcome.problem);
     if ((await findInstance(parts, id)).isLiving) return undefined; // Somebody asked for the same.
     if ((await parts.state.get("cacheName", name)) === undefined) return undefined;
