@@ -121,6 +121,7 @@ export class Agent {
     await this.#follow();
     await this.#presence.publish();
     await this.#round();
+    await this.#parts.engine.settled();
     this.#isStarting = false;
     this.#isReady = true;
     await this.#presence.publish();

@@ -12,6 +12,8 @@ export interface Engine {
    * "starting" and tries again by itself. Rejects when somebody else serves in its place.
    */
   open(options: OpenOptions): Promise<EngineShard>;
+  /** All shards of this node are open: what else an agent before this one left can go. */
+  settled(): Promise<void>;
   /** After the last shard: gives back what the engine holds. */
   close(): Promise<void>;
 }

@@ -1,12 +1,15 @@
 /** The backend role: the agents of its nodes and their metrics. Wiring only. */
+import { resolve } from "node:path";
 import type { ClusterState } from "../core/cluster/state.ts";
 import { Loop } from "../core/io/loop.ts";
 import type { Logger } from "../core/runtime/log.ts";
 import type { RunningRole } from "../core/runtime/role.ts";
 import { Agent } from "./agent.ts";
 import { EmbeddedEngine } from "./embedded/engine.ts";
+import type { Engine } from "./engine.ts";
+import { endLeftovers, MemcachedEngine } from "./memcached/engine.ts";
 import { createBackendRegistry } from "./metrics.ts";
-import type { BackendOptions } from "./options.ts";
+import type { BackendOptions, NodeOptions } from "./options.ts";
 import { SocketDirectory } from "./sockets.ts";
 
 export { FOLLOWED_KINDS } from "./agent.ts";
@@ -15,6 +18,16 @@ export interface BackendContext {
   state: ClusterState;
   log: Logger;
 }
+
+type Parts = { node: NodeOptions; sockets: SocketDirectory; loop: Loop; log: Logger };
+
+const ENGINES: Record<NodeOptions["engine"], (parts: Parts) => Promise<Engine>> = {
+  embedded: async ({ node: { name, host, advertise }, sockets, loop }) => {
+    await endLeftovers(sockets.home, name); // The node may have had the other engine before.
+    return new EmbeddedEngine({ loop, sockets, host, advertise });
+  },
+  memcached: (parts) => MemcachedEngine.start(parts),
+};
 
 /** Rejects when a socket directory cannot be had or another process serves its shards. */
 export async function startBackend(
@@ -27,15 +40,17 @@ export async function startBackend(
     await Promise.all(agents.map((agent) => agent.drain()));
   };
   try {
+    await Promise.all(options.abandonedDirs.map((path) => endLeftovers(resolve(path))));
     for (const node of options.nodes) {
-      const sockets = await SocketDirectory.open(node.socketDir);
-      const { host, advertise } = node;
-      const agent = new Agent({
-        options: node,
-        state,
-        log: log.child({ node: node.name }),
-        engine: new EmbeddedEngine({ loop, sockets, host, advertise }),
-      });
+      const nodeLog = log.child({ node: node.name });
+      const sockets = await SocketDirectory.open(node.socketDir, node.name);
+      const engine = await ENGINES[node.engine]({ node, sockets, loop, log: nodeLog }).catch(
+        async (error) => {
+          await sockets.close();
+          throw error;
+        },
+      );
+      const agent = new Agent({ options: node, state, log: nodeLog, engine });
       agents.push(agent);
       await agent.start();
     }

@@ -2,6 +2,20 @@
 import { z } from "zod";
 import { NAME_PATTERN } from "../core/cluster/records.ts";
 
+export const ENGINES = ["embedded", "memcached"] as const;
+
+const memcachedOptions = z.strictObject({
+  path: z.string().min(1).default("memcached").describe("Program, looked for on the path"),
+  threads: z.int().min(1).max(64).default(2).describe("Worker threads of each memcached (-t)"),
+  connectionsMax: z
+    .int()
+    .min(16)
+    .max(65_536)
+    .default(1024)
+    .describe("Connections that each memcached accepts (-c)"),
+});
+export type MemcachedOptions = z.infer<typeof memcachedOptions>;
+
 export const nodeOptions = z.strictObject({
   name: z
     .string()
@@ -24,6 +38,11 @@ export const nodeOptions = z.strictObject({
     .max(63)
     .default("")
     .describe("Nodes of one zone fail together; caches are spread over zones first"),
+  engine: z
+    .enum(ENGINES)
+    .default("embedded")
+    .describe("What holds the values: the embedded store, or one memcached process per shard"),
+  memcached: memcachedOptions.prefault({}).describe("How the engine memcached runs its processes"),
   host: z
     .string()
     .min(1)
@@ -46,6 +65,11 @@ export const backendOptions = z.strictObject({
     .max(64)
     .default([nodeOptions.parse({})])
     .describe("Nodes that this process runs, each with its own shards; one in a cluster"),
+  abandonedDirs: z
+    .array(z.string().min(1))
+    .max(1024)
+    .default([])
+    .describe("Socket directories of nodes that are gone; memcached left there is ended"),
 });
 
 export type NodeOptions = z.infer<typeof nodeOptions>;

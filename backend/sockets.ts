@@ -9,6 +9,8 @@ import { chmod, mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import type { Loop } from "../core/io/loop.ts";
+import { type Claim, claim } from "../core/runtime/lock.ts";
+import { Refusal } from "../core/runtime/process.ts";
 
 const PATH_SIZE_MAX = 107;
 const OWNER_ONLY = 0o700;
@@ -16,34 +18,44 @@ const NAME_SIZE = 16;
 const SUFFIX = ".sock";
 
 export class SocketDirectory {
+  /** The directory that was asked for, whose owner we are; the sockets may be elsewhere. */
+  readonly home: string;
   readonly path: string;
-  /** It is ours alone, so it goes when we do. */
-  readonly #isTemporary: boolean;
+  readonly #claim: Claim;
 
-  private constructor(path: string, isTemporary: boolean) {
+  private constructor(home: string, path: string, claimed: Claim) {
+    this.home = home;
     this.path = path;
-    this.#isTemporary = isTemporary;
+    this.#claim = claimed;
   }
 
-  static async open(wanted: string): Promise<SocketDirectory> {
-    const path = resolve(wanted);
-    if (Buffer.byteLength(join(path, "x".repeat(NAME_SIZE) + SUFFIX)) > PATH_SIZE_MAX) {
-      return new SocketDirectory(await mkdtemp(join(tmpdir(), "memward-")), true);
-    }
-    await mkdir(path, { recursive: true, mode: OWNER_ONLY });
-    await chmod(path, OWNER_ONLY);
-    return new SocketDirectory(path, false);
+  /** Rejects when an agent for the same node uses the directory already. */
+  static async open(wanted: string, node: string): Promise<SocketDirectory> {
+    const home = resolve(wanted);
+    await mkdir(home, { recursive: true, mode: OWNER_ONLY });
+    await chmod(home, OWNER_ONLY);
+    const claimed = claim(home, node);
+    if (claimed === undefined) throw new Refusal(`another agent of ${node} runs in ${home}`);
+    const fits = Buffer.byteLength(join(home, "x".repeat(NAME_SIZE) + SUFFIX)) <= PATH_SIZE_MAX;
+    const path = fits ? home : await mkdtemp(join(tmpdir(), "memward-"));
+    return new SocketDirectory(home, path, claimed);
   }
 
   /** The path of the socket of a shard; the same after a restart. */
   pathOf(shardId: string): string {
-    const name = createHash("sha256").update(shardId).digest("hex").slice(0, NAME_SIZE);
-    return join(this.path, name + SUFFIX);
+    return join(this.path, fileNameOf(shardId) + SUFFIX);
   }
 
   async close(): Promise<void> {
-    if (this.#isTemporary) await rm(this.path, { recursive: true, force: true });
+    // One under the temporary directory is ours alone, so it goes when we do.
+    if (this.path !== this.home) await rm(this.path, { recursive: true, force: true });
+    this.#claim.release();
   }
+}
+
+/** A short name for the files of a shard. */
+export function fileNameOf(shardId: string): string {
+  return createHash("sha256").update(shardId).digest("hex").slice(0, NAME_SIZE);
 }
 
 /** Removes what a killed process left at `path`. Rejects if somebody still listens there. */

@@ -6,14 +6,13 @@
  */
 import assert from "node:assert/strict";
 import { type ChildProcess, fork } from "node:child_process";
+import { restartDelayMs } from "../core/runtime/backoff.ts";
 import { clock, sleep } from "../core/runtime/clock.ts";
 import type { Logger } from "../core/runtime/log.ts";
 import type { MetricFamily } from "../core/runtime/metrics.ts";
 import type { Notice, Order, RoleView } from "../core/runtime/process.ts";
 import type { Random } from "../core/runtime/random.ts";
 
-const DELAY_MS_MIN = 50;
-const DELAY_MS_MAX = 5_000;
 /** A process that lived this long died of something new: its backoff starts over. */
 const STEADY_MS = 10_000;
 const SCRAPE_MS_MAX = 1_000;
@@ -235,12 +234,6 @@ export class Child {
     this.#log.debug({ from, to: to.state, pid: this.#process?.pid }, "state changed");
     this.#options.changed();
   }
-}
-
-/** Full jitter: those who died together must not return together. */
-export function restartDelayMs(attempt: number, random: Random): number {
-  const ceilingMs = Math.min(DELAY_MS_MAX, DELAY_MS_MIN * 2 ** (attempt + 1));
-  return DELAY_MS_MIN + Math.floor(random.next() * (ceilingMs - DELAY_MS_MIN));
 }
 
 function reasonOf(how: {

@@ -3,11 +3,12 @@
  * state, shows the ops port and keeps the other roles running, each in a process of its own.
  * It serves no client itself: if it is killed, the roles notice, finish and end too.
  */
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
-import type { Shard } from "../core/cluster/records.ts";
 import { openSqliteState } from "../core/cluster/sqlite.ts";
 import type { ClusterState } from "../core/cluster/state.ts";
 import { clock } from "../core/runtime/clock.ts";
+import { claim, waitForOthers } from "../core/runtime/lock.ts";
 import { createLog, type Logger } from "../core/runtime/log.ts";
 import { collectStartGarbage } from "../core/runtime/memory.ts";
 import {
@@ -31,7 +32,6 @@ import { random } from "../core/runtime/random.ts";
 import type { RunningRole } from "../core/runtime/role.ts";
 import { Child } from "./child.ts";
 import { type Directory, notWritable, openDirectory } from "./directory.ts";
-import { claim, waitForOthers } from "./lock.ts";
 import { UP_METRICS } from "./metrics.ts";
 import type { UpOptions } from "./options.ts";
 import { decidePorts } from "./ports.ts";
@@ -42,6 +42,7 @@ import {
   type Quickstart,
   serversText,
 } from "./quickstart.ts";
+import { ShardList } from "./shards.ts";
 import { readStatus, writeStatus } from "./status.ts";
 import { flagsFor, startFromCache } from "./warm.ts";
 
@@ -152,13 +153,14 @@ class Supervisor implements InstanceView {
   readonly #startedAtMs = clock.unixMs();
   readonly #registry = createRegistry();
   readonly #ending: Ending;
-  /** All embedded nodes: 70 MB for each process more is too much for one machine. */
-  #backend: Child | undefined;
+  /** The process of each node; of embedded nodes it is the same. */
+  readonly #nodes = new Map<string, Child>();
   #proxies: Child[] = [];
   #control: RunningRole | undefined;
-  readonly #shards = new Map<string, Shard>();
+  readonly #shards = new ShardList();
   #announce: (() => void) | undefined;
   #everReady = false;
+  #hasGivenUp = false;
 
   constructor(parts: SupervisorParts) {
     this.#parts = parts;
@@ -171,16 +173,10 @@ class Supervisor implements InstanceView {
   }
 
   async start(): Promise<void> {
-    const { options, context, directory } = this.#parts;
+    const { options, context } = this.#parts;
     const control = { state: this.#state, log: this.#log, instance: this };
     this.#control = await context.startControl({ ops: options.ops }, control);
-    this.#backend = this.#child("backend", "nodes", {
-      nodes: this.#nodeNames.map((name) => ({
-        name,
-        socketDir: join(directory.socketDir, name),
-        weight: 1,
-      })),
-    });
+    this.#makeNodes();
     this.#proxies = options.listen.map((address, index) =>
       this.#child("proxy", `proxy-${index + 1}`, {
         name: `proxy-${index + 1}`,
@@ -194,7 +190,32 @@ class Supervisor implements InstanceView {
     );
     await this.#forgetRemovedNodes();
     for (const child of this.#children) child.start();
-    await this.#watchShards();
+    await this.#shards.follow(this.#state, () => this.#changed());
+  }
+
+  /**
+   * Embedded nodes share a process: 70 MB for each one more is too much for one machine. Where
+   * values are kept in processes of their own, so are the nodes: what kills one spares the others.
+   */
+  #makeNodes(): void {
+    const { engine, memcachedPath } = this.#parts.options;
+    const { socketDir } = this.#parts.directory;
+    const nodes = this.#nodeNames.map((name) => ({
+      name,
+      socketDir: join(socketDir, name),
+      engine,
+      memcached: { path: memcachedPath },
+    }));
+    const groups = engine === "embedded" ? [nodes] : nodes.map((node) => [node]);
+    const abandonedDirs = foldersIn(socketDir)
+      .filter((name) => !this.#nodeNames.includes(name))
+      .map((name) => join(socketDir, name));
+    groups.forEach((group, index) => {
+      const name = engine === "embedded" ? "nodes" : (group[0]?.name ?? "");
+      const abandoned = index === 0 ? abandonedDirs : [];
+      const child = this.#child("backend", name, { nodes: group, abandonedDirs: abandoned });
+      for (const node of group) this.#nodes.set(node.name, child);
+    });
   }
 
   whenReady(announce: () => void): void {
@@ -210,30 +231,12 @@ class Supervisor implements InstanceView {
       { ...state, addresses: [`sqlite:${this.#parts.directory.statePath}`] },
       { ...control, addresses: this.#control?.addresses ?? [] },
       ...this.#proxies.map((proxy) => proxy.view()),
-      ...this.#nodeNames.map((name) => this.#nodeView(name)),
+      ...this.#nodeNames.map((name) => this.#shards.nodeView(name, this.#nodes.get(name)?.view())),
     ];
   }
 
   get #nodeNames(): string[] {
     return numbered(this.#parts.options.nodes).map((number) => `node-${number}`);
-  }
-
-  #nodeView(name: string): RoleView {
-    const process = this.#backend?.view();
-    const shards = this.#shardsOf(name);
-    // It may have none: small caches sit on few nodes.
-    const areReady = shards.every(({ state }) => state === "ready");
-    return {
-      role: "backend",
-      name,
-      pid: process?.pid ?? null,
-      addresses: shards.map(({ address }) => address),
-      ready: process?.ready === true && areReady,
-    };
-  }
-
-  #shardsOf(node: string): Shard[] {
-    return [...this.#shards.values()].filter((shard) => shard.node === node);
   }
 
   notReady(): string[] {
@@ -254,7 +257,7 @@ class Supervisor implements InstanceView {
   }
 
   get #children(): Child[] {
-    return this.#backend === undefined ? this.#proxies : [...this.#proxies, this.#backend];
+    return [...this.#proxies, ...new Set(this.#nodes.values())];
   }
 
   #child(role: "proxy" | "backend", name: string, options: Record<string, unknown>): Child {
@@ -308,29 +311,14 @@ class Supervisor implements InstanceView {
     }
   }
 
-  async #watchShards(): Promise<void> {
-    const { entries, revision } = await this.#state.list("shard");
-    for (const { id, value } of entries) this.#shards.set(id, value);
-    this.#state.watch(revision, {
-      changed: (seen) => {
-        for (const { kind, id, value } of seen) {
-          if (kind !== "shard") continue;
-          if (value === null) this.#shards.delete(id);
-          else this.#shards.set(id, value);
-        }
-        this.#changed();
-      },
-      reset: () => this.#shards.clear(),
-    });
-  }
-
   /** While starting, what a role refuses is refused by the whole; later it is tried again. */
   #refused(message: string): void {
     if (!this.#everReady) this.#giveUp(EXIT.refused, message);
   }
 
   #giveUp(code: number, sentence: string): void {
-    if (this.#ending.begun) return;
+    if (this.#ending.begun || this.#hasGivenUp) return;
+    this.#hasGivenUp = true;
     process.stderr.write(`memward: ${sentence}\n`);
     this.#kill();
     exit(this.#log, code);
@@ -340,15 +328,19 @@ class Supervisor implements InstanceView {
   async #drain(): Promise<void> {
     this.#writeStatus(false);
     const deadlineMs = clock.nowMs() + DRAIN_MS_MAX;
-    const proxies = await Promise.all(
-      this.#proxies.map((proxy) => proxy.drain(PROXIES_DRAIN_MS_MAX)),
-    );
+    const late: Child[] = [];
+    const drainAll = async (children: Iterable<Child>, limitMs: number): Promise<void> => {
+      const all = [...children].map(async (child) => {
+        if (!(await child.drain(limitMs))) late.push(child);
+      });
+      await Promise.all(all);
+    };
+    await drainAll(this.#proxies, PROXIES_DRAIN_MS_MAX);
     const restMs = Math.max(0, deadlineMs - clock.nowMs() - 1_500);
-    const nodes = (await this.#backend?.drain(restMs)) ?? true;
+    await drainAll(new Set(this.#nodes.values()), restMs);
     await this.#control?.drain();
     await this.#state.close();
     this.#writeStatus(false);
-    const late = this.#children.filter((_, index) => ![...proxies, nodes][index]);
     if (late.length > 0) throw new Error(`not drained: ${late.map(({ name }) => name).join(", ")}`);
   }
 
@@ -395,6 +387,16 @@ function banner({ did, login, path }: Quickstart): string {
     '  const client = require("memjs").Client.create();',
     '  client.set("greeting", "hello", { expires: 60 }).then(() => client.get("greeting"));',
   ].join("\n")}\n\n`;
+}
+
+/** Names of the folders in it; none while it is not there. */
+function foldersIn(path: string): string[] {
+  try {
+    return readdirSync(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
+    throw error;
+  }
 }
 
 function numbered(count: number): number[] {

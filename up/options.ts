@@ -64,6 +64,17 @@ export const upOptions = z.strictObject({
     .max(NODE_COUNT_MAX)
     .default(2)
     .describe("backend nodes; keys are spread over them"),
+  engine: z
+    .enum(["embedded", "memcached"])
+    .default("embedded")
+    .describe("what holds the values: the embedded store, or a memcached for each cache and node")
+    .meta({ word: "ENGINE" }),
+  memcachedPath: z
+    .string()
+    .min(1)
+    .default("memcached")
+    .describe("program that the engine memcached runs, 1.6.18 or later")
+    .meta({ word: "PATH" }),
   memory: sizeOption({ sizeMin: MB, sizeMax: 64 * TB })
     .prefault("100mb")
     .describe("size of the cache named default, over all nodes together"),

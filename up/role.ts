@@ -10,6 +10,7 @@ import type { Kind } from "../core/cluster/records.ts";
 import { openRememberedState, type RememberedState } from "../core/cluster/remembered.ts";
 import type { ClusterState } from "../core/cluster/state.ts";
 import { formatAddress } from "../core/runtime/config.ts";
+import { claimSoon } from "../core/runtime/lock.ts";
 import { createLog, type Logger, type LogLevel } from "../core/runtime/log.ts";
 import { registerProcessMetrics } from "../core/runtime/metrics.ts";
 import { standardRows, startOps } from "../core/runtime/ops.ts";
@@ -23,7 +24,6 @@ import {
 } from "../core/runtime/process.ts";
 import type { RunningRole } from "../core/runtime/role.ts";
 import { openDirectory } from "./directory.ts";
-import { claimSoon } from "./lock.ts";
 
 export interface Starter {
   /** The role: proxy or backend. */

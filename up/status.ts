@@ -5,8 +5,8 @@
  */
 import { chmodSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { isClaimed } from "../core/runtime/lock.ts";
 import { EXIT, type RoleView } from "../core/runtime/process.ts";
-import { isClaimed } from "./lock.ts";
 import type { StatusOptions } from "./options.ts";
 
 export interface Status {

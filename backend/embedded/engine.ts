@@ -90,6 +90,8 @@ export class EmbeddedEngine implements Engine {
     if (!this.#isClosed) this.#tick();
   }
 
+  async settled(): Promise<void> {}
+
   async close(): Promise<void> {
     this.#isClosed = true;
     this.#ticking.stop();

@@ -203,12 +203,12 @@ export const nodeRecord = z.strictObject({
 });
 
 /**
- * The process that serves a shard, if that is not its node's own. `restarts` counts how often it
- * ended without being told to since its node started, `lastExit` says how it did. `answers` is
- * false while it lives but says nothing.
+ * The process that serves a shard, if that is not its node's own; `pid` is null between two of
+ * them. `restarts` counts how often it ended without being told to since its node started,
+ * `lastExit` says how it did. `answers` is false while it lives but says nothing.
  */
 const shardProcess = z.strictObject({
-  pid: z.int(),
+  pid: z.int().nullable(),
   startedAtMs: z.int(),
   restarts: count,
   lastExit: z.string().max(300),

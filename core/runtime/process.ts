@@ -33,6 +33,15 @@ const READY_CHECK_MS = 50;
 const LOG_FLUSH_MS_MAX = 500;
 export const END_SIGNALS = ["SIGTERM", "SIGINT"] as const;
 
+/** One shard as an operator sees it; "silent" is ready as far as anybody knows, but says nothing. */
+export interface ShardView {
+  cache: string;
+  /** The process that serves it; null between two of them. */
+  pid: number | null;
+  address: string;
+  state: "starting" | "ready" | "fenced" | "draining" | "silent";
+}
+
 /** One role as an operator sees it. */
 export interface RoleView {
   role: "state" | "control" | "proxy" | "backend";
@@ -40,6 +49,8 @@ export interface RoleView {
   pid: number | null;
   addresses: readonly string[];
   ready: boolean;
+  /** Of a backend node. */
+  shards?: readonly ShardView[];
 }
 
 /** What cannot be: sentences for the person who typed it, and an exit code. */

@@ -3,111 +3,34 @@
  * moment later, and is so again after a restart. A moment is waited for, never measured.
  */
 import { existsSync, statSync } from "node:fs";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
 import net from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { startBackend } from "../../backend/main.ts";
-import { backendOptions, type NodeOptions, nodeOptions } from "../../backend/options.ts";
-import { type Cache, cacheRecord, type Shard } from "../../core/cluster/records.ts";
-import { openSqliteState } from "../../core/cluster/sqlite.ts";
-import type { Change, ClusterState, Lease } from "../../core/cluster/state.ts";
-import { createLog } from "../../core/runtime/log.ts";
-import type { RunningRole } from "../../core/runtime/role.ts";
+import { backendOptions, nodeOptions } from "../../backend/options.ts";
+import type { Shard } from "../../core/cluster/records.ts";
+import type { ClusterState, Lease } from "../../core/cluster/state.ts";
 import { connect } from "../harness/wire.ts";
-
-const MIB = 1 << 20;
-const WAIT_MS_MAX = 5_000;
-const log = createLog({ name: "test", level: "silent" });
-
-let folder: string;
-let state: ClusterState;
-const running: RunningRole[] = [];
-const states: ClusterState[] = [];
-
-beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), "memward-agent-"));
-  state = openState();
-});
-
-afterEach(async () => {
-  for (const role of running.splice(0)) await role.drain();
-  for (const open of states.splice(0)) await open.close();
-  await rm(folder, { recursive: true, force: true });
-});
-
-function openState(): ClusterState {
-  const open = openSqliteState({ path: join(folder, "state.db"), pollMs: 5 });
-  states.push(open);
-  return open;
-}
-
-const nodeOf = (name: string, given: Partial<NodeOptions> = {}) => ({
-  name,
-  socketDir: join(folder, name),
-  ...given,
-});
-
-async function start(
-  name: string,
-  {
-    given = {},
-    through = openState(),
-  }: { given?: Partial<NodeOptions>; through?: ClusterState } = {},
-): Promise<RunningRole> {
-  const options = backendOptions.parse({ nodes: [nodeOf(name, given)] });
-  const role = await startBackend(options, { state: through, log });
-  running.push(role);
-  return role;
-}
-
-async function stop(role: RunningRole): Promise<void> {
-  running.splice(running.indexOf(role), 1);
-  await role.drain();
-}
-
-async function change(...changes: Change[]): Promise<void> {
-  expect(await state.commit(changes)).toMatchObject({ ok: true });
-}
-
-const cache = (bytes = 8 * MIB, name = "shop"): Cache =>
-  cacheRecord.parse({ name, bytes, createdAtMs: 1 });
-const putCache = (id: string, value: Cache | null): Promise<void> =>
-  change({ kind: "cache", id, value } as Change);
-
-async function eventually(check: () => Promise<void> | void): Promise<void> {
-  const giveUpAt = Date.now() + WAIT_MS_MAX;
-  for (;;) {
-    try {
-      return await check();
-    } catch (error) {
-      if (Date.now() > giveUpAt) throw error;
-      await new Promise((resolve) => setTimeout(resolve, 5));
-    }
-  }
-}
-
-async function shard(id: string): Promise<Shard> {
-  const entry = await state.get("shard", id);
-  if (entry === undefined) throw new Error(`no shard ${id}`);
-  return entry.value;
-}
-const shardSoon = async (id: string, expected: Partial<Shard> = {}): Promise<Shard> => {
-  await eventually(async () =>
-    expect(await shard(id)).toMatchObject({ state: "ready", ...expected }),
-  );
-  return shard(id);
-};
-
-async function ask(address: string, command: string, ending = "\r\n"): Promise<string> {
-  const wire = await connect(address);
-  try {
-    return (await wire.ask(command, ending)).toString("latin1");
-  } finally {
-    wire.close();
-  }
-}
+import {
+  ask,
+  cache,
+  change,
+  eventually,
+  folder,
+  log,
+  MIB,
+  nodeOf,
+  openState,
+  putCache,
+  running,
+  shard,
+  shardSoon,
+  start,
+  state,
+  stop,
+  WAIT_MS_MAX,
+} from "./rig.ts";
 
 describe("a node", () => {
   test("opens a shard for each cache, publishes and serves it", async () => {

@@ -31,6 +31,7 @@ export type Role = {
   pid: number;
   addresses: string[];
   ready: boolean;
+  shards?: { cache: string; pid: number; address: string; state: string }[];
 };
 export type Status = { running: boolean; roles: Role[] };
 export type Exit = { code: number | null; stdout: string; stderr: string };

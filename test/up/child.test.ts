@@ -4,7 +4,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import { sleep } from "../../core/runtime/clock.ts";
 import { createLog } from "../../core/runtime/log.ts";
 import { seededRandom } from "../../core/runtime/random.ts";
-import { Child, restartDelayMs } from "../../up/child.ts";
+import { Child } from "../../up/child.ts";
 
 const children: Child[] = [];
 afterEach(() => {
@@ -118,11 +118,4 @@ describe("a role that dies", () => {
     await until(() => seen.refusals.length > 0);
     expect(seen.refusals).toEqual(["the port is taken"]);
   });
-});
-
-test("restart delays grow to a ceiling and are spread below it", () => {
-  const almostOne = { next: () => 0.999_999 };
-  const ceilings = [0, 1, 2, 5, 20, 1_000].map((attempt) => restartDelayMs(attempt, almostOne));
-  expect(ceilings).toEqual([99, 199, 399, 3_199, 4_999, 4_999]);
-  expect(restartDelayMs(20, { next: () => 0 })).toBe(50);
 });

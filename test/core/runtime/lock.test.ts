@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { claim, claimSoon, isClaimed, waitForOthers } from "../../up/lock.ts";
+import { claim, claimSoon, isClaimed, waitForOthers } from "../../../core/runtime/lock.ts";
 
 let folder = "";
 beforeEach(() => {
@@ -16,7 +16,7 @@ afterEach(() => rmSync(folder, { recursive: true }));
 /** Another process that holds the claim until it is killed. */
 async function holder(name: string) {
   const script = `
-    import { claim } from ${JSON.stringify(join(import.meta.dirname, "../../up/lock.ts"))};
+    import { claim } from ${JSON.stringify(join(import.meta.dirname, "../../../core/runtime/lock.ts"))};
     process.stdout.write(String(claim(${JSON.stringify(folder)}, ${JSON.stringify(name)}) !== undefined));
     globalThis.gc(); globalThis.gc(); // A claim nobody refers to must still hold.
     setInterval(() => {}, 1000);

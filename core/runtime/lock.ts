@@ -7,7 +7,7 @@
 import { chmodSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { clock, sleep } from "../core/runtime/clock.ts";
+import { clock, sleep } from "./clock.ts";
 
 /** `memward status` looks at the lock for an instant; a start waits that out. */
 const LOOK_MS_MAX = 500;
