@@ -181,7 +181,7 @@ export const CACHE_COMMANDS: readonly Command[] = [
     run: (it) =>
       change(
         it,
-        { method: "POST", path: `${pathOf(it.words)}/reset-stats` },
+        { method: "POST", path: `${pathOf(it.words)}/stats/reset` },
         { told: () => `counters of cache ${it.words[0]} begin anew\n` },
       ),
   }),

@@ -2,7 +2,7 @@
  * What all commands that change something share: asking before something is lost, waiting until
  * every proxy has applied it, and saying so.
  */
-import { createInterface } from "node:readline/promises";
+import { createInterface } from "node:readline";
 import { z } from "zod";
 import { EXIT, Refusal } from "../core/runtime/process.ts";
 import type { Answer, Api, Call, FlagNames } from "./api.ts";
@@ -63,13 +63,21 @@ export async function confirm(question: string, { yes }: { yes: boolean }): Prom
   if (!process.stdin.isTTY || !process.stderr.isTTY) {
     throw new Refusal(`${question} Say --yes: there is no terminal to ask at`);
   }
-  const terminal = createInterface({ input: process.stdin, output: process.stderr });
-  try {
-    const said = await terminal.question(`${question} [y/N] `);
-    if (!/^y(es)?$/i.test(said.trim())) throw new Refusal("nothing was changed", EXIT.failed);
-  } finally {
-    terminal.close();
-  }
+  process.stderr.write(`${question} [y/N] `);
+  const said = await nextLine();
+  if (!/^y(es)?$/i.test(said.trim())) throw new Refusal("nothing was changed", EXIT.failed);
+}
+
+/** "" at the end of the input. The terminal edits the line and Ctrl-C ends us, as everywhere. */
+function nextLine(): Promise<string> {
+  const lines = createInterface({ input: process.stdin, terminal: false });
+  return new Promise((resolve) => {
+    lines.once("line", (line) => {
+      resolve(line);
+      lines.close();
+    });
+    lines.once("close", () => resolve(""));
+  });
 }
 
 /** What was given, without what was not; undefined when nothing was. */

@@ -50,7 +50,7 @@ const EXIT_HELP: Readonly<Record<keyof typeof EXIT, string>> = {
   refused: "refused: bad input, a port that is taken, a directory in use",
   notRunning: "not running, or not reachable",
   notFound: "there is no such cache, credential or token",
-  conflict: "it exists already, or somebody else changed it meanwhile",
+  conflict: "it exists already, is the last one, or was changed meanwhile",
   notAllowed: "the token is missing, wrong, or may not do that",
   notApplied: "changed, but not applied by every proxy in time; it will be",
 };

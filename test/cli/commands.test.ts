@@ -86,7 +86,7 @@ describe("what is asked of the API:", () => {
     ],
     ["cache disable app", "PATCH /v1/caches/app?wait=applied", { enabled: false }],
     ["cache flush app --yes", "POST /v1/caches/app/flush?wait=applied", undefined],
-    ["cache reset-stats app", "POST /v1/caches/app/reset-stats?wait=applied", undefined],
+    ["cache reset-stats app", "POST /v1/caches/app/stats/reset?wait=applied", undefined],
     ["cache delete app --yes", "DELETE /v1/caches/app?wait=applied", undefined],
     ["cache show a/b", "GET /v1/caches/a%2Fb", undefined],
     ["cache stats app", "GET /v1/caches/app/stats", undefined],
