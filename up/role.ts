@@ -5,7 +5,7 @@
  */
 import { join } from "node:path";
 import type { z } from "zod";
-import { type EtcdOptions, etcdProblem, openState, parseStateUrl } from "../core/cluster/open.ts";
+import { type EtcdOptions, openState, parseStateUrl, stateProblem } from "../core/cluster/open.ts";
 import type { Kind } from "../core/cluster/records.ts";
 import { openRememberedState, type RememberedState } from "../core/cluster/remembered.ts";
 import type { ClusterState } from "../core/cluster/state.ts";
@@ -111,7 +111,7 @@ async function openStateOf(
   { kinds }: Starter,
   { url = "sqlite", etcd = {}, name, dataDir, statePath, log }: Serving,
 ): Promise<{ state: ClusterState; remembered?: RememberedState }> {
-  const problem = etcdProblem(etcd);
+  const problem = stateProblem(url, etcd);
   if (problem !== undefined) throw new Refusal(problem);
   const troubled = (error: unknown): void =>
     log.error({ err: error }, "cluster state is in trouble");

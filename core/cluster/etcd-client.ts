@@ -35,6 +35,8 @@ export interface EtcdTls {
   readonly ca?: Buffer | undefined;
   readonly certificate?: Buffer | undefined;
   readonly key?: Buffer | undefined;
+  /** The name in etcd's certificate, where endpoints are addresses: gRPC looks for names only. */
+  readonly serverName?: string | undefined;
 }
 
 export interface EtcdClientOptions {
@@ -77,7 +79,7 @@ export class EtcdFailure extends Error {
   }
 
   get isFinal(): boolean {
-    return FINAL_CODES.has(this.code);
+    return FINAL_CODES.has(this.code) || this.isTooLarge;
   }
 
   get isCompacted(): boolean {
@@ -89,7 +91,7 @@ export class EtcdFailure extends Error {
   }
 
   get isTooLarge(): boolean {
-    return this.message.includes("request is too large");
+    return /request is too large|received message larger/.test(this.message);
   }
 
   /** etcd has not seen the request, so even a write may be tried elsewhere. */
@@ -293,9 +295,11 @@ export class EtcdClient {
       privateKey: tls?.key ?? null,
       certChain: tls?.certificate ?? null,
     } as unknown as NonNullable<IOptions["credentials"]>; // grpc-js takes null for "none".
+    const { serverName } = tls ?? {};
+    const override = serverName && { "grpc.ssl_target_name_override": serverName };
     const options: IOptions = {
       hosts: endpoint,
-      grpcOptions: CHANNEL_OPTIONS,
+      grpcOptions: { ...CHANNEL_OPTIONS, ...override },
       faultHandling: { global: AS_IT_IS, host: () => AS_IT_IS },
       ...(tls === undefined ? {} : { credentials }),
     };

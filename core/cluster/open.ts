@@ -3,6 +3,7 @@
  * `etcd://host:port,host:port/prefix`. What etcd needs is loaded only where etcd is used.
  */
 import { readFileSync } from "node:fs";
+import { isIP } from "node:net";
 import { z } from "zod";
 import { formatAddress, parseAddress } from "../runtime/config.ts";
 import { openSqliteState } from "./sqlite.ts";
@@ -44,6 +45,12 @@ export const etcdOptions = z.strictObject({
   caFile: file("PEM file of who signed etcd's certificate; the connection is then TLS"),
   certFile: file("PEM file of the certificate that we show to etcd"),
   keyFile: file("PEM file of the key of that certificate"),
+  serverName: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("name in etcd's certificate, where the URL of the state has addresses")
+    .meta({ word: "NAME" }),
   username: z
     .string()
     .min(1)
@@ -54,16 +61,25 @@ export const etcdOptions = z.strictObject({
 });
 export type EtcdOptions = z.infer<typeof etcdOptions>;
 
-/** What is only there by half; undefined when all is well. */
-export function etcdProblem({ certFile, keyFile, username, passwordFile }: EtcdOptions) {
+/** What cannot work, of all that is checked beforehand; undefined when all is well. */
+export function stateProblem(url: string, etcd: EtcdOptions): string | undefined {
+  const place = parseStateUrl(url);
+  if (typeof place === "string") return `state: ${place}`;
+  const { certFile, keyFile, username, passwordFile, serverName } = etcd;
   if ((certFile === undefined) !== (keyFile === undefined)) {
     return "etcd: certFile and keyFile belong together";
   }
   if ((username === undefined) !== (passwordFile === undefined)) {
     return "etcd: username and passwordFile belong together";
   }
-  return undefined;
+  if (place.engine === "sqlite" || !usesTls(place, etcd) || serverName !== undefined) return;
+  const address = place.endpoints.find((one) => isIP(parseAddress(one)?.host ?? "") !== 0);
+  if (address === undefined) return undefined;
+  return `etcd: TLS to ${address} needs serverName, the name in its certificate`;
 }
+
+const usesTls = ({ isTls }: { isTls: boolean }, { caFile, certFile }: EtcdOptions): boolean =>
+  isTls || caFile !== undefined || certFile !== undefined;
 
 /** Option and variable of where the state is. */
 export const stateOption = z
@@ -93,8 +109,7 @@ export async function openState(options: StateOptions): Promise<ClusterState> {
   if (typeof place === "string") throw new Error(`state ${url} ${place}`);
   if (place.engine === "sqlite") return openSqliteState({ path, troubled });
   const { openEtcdState } = await import("./etcd.ts");
-  const { caFile, certFile, keyFile, username, passwordFile } = etcd;
-  const isTls = place.isTls || caFile !== undefined || certFile !== undefined;
+  const { caFile, certFile, keyFile, serverName, username, passwordFile } = etcd;
   const read = (name: string | undefined) => (name === undefined ? undefined : readFileSync(name));
   const password =
     read(passwordFile)
@@ -103,7 +118,9 @@ export async function openState(options: StateOptions): Promise<ClusterState> {
   return openEtcdState({
     endpoints: place.endpoints,
     prefix: place.prefix,
-    tls: isTls ? { ca: read(caFile), certificate: read(certFile), key: read(keyFile) } : undefined,
+    tls: usesTls(place, etcd)
+      ? { ca: read(caFile), certificate: read(certFile), key: read(keyFile), serverName }
+      : undefined,
     login: username === undefined ? undefined : { username, password },
     troubled,
   });

@@ -27,6 +27,7 @@ import { z } from "zod";
 import { missing, temporaryFolder } from "../harness/processes.ts";
 import { buildGenerator, type Generator, type Load, problemsOf, type Timing } from "./generator.ts";
 import { describeMachine, openFilesMax } from "./machine.ts";
+import { benchPropagation, propagationText } from "./propagation.ts";
 import { machineText, type Result, type Round, resultOf, type Sample, tableOf } from "./report.ts";
 import { type Arena, SCENARIOS, type Scenario } from "./scenarios.ts";
 import {
@@ -42,6 +43,7 @@ import {
 
 /** Files of a server besides its sessions: shards, the state, the event loop's own. */
 const OPEN_FILES_EXTRA = 200;
+const PROPAGATION = "propagation";
 
 const optionsSchema = z.strictObject({
   rounds: z.coerce.number().int().min(1).default(5),
@@ -64,9 +66,11 @@ async function main(): Promise<void> {
 
   const machine = describeMachine();
   process.stdout.write(`${machineText(machine)}\n\n`);
-  const results = await measureAll(scenarios, options);
-  process.stdout.write(`\n${tableOf(results)}\n\n${summaryOf(results)}\n`);
-  const file = { machine, options, results };
+  const results = scenarios.length === 0 ? [] : await measureAll(scenarios, options);
+  if (results.length > 0) process.stdout.write(`\n${tableOf(results)}\n\n${summaryOf(results)}\n`);
+  const propagation = isPropagationWanted(options) ? await benchPropagation() : [];
+  if (propagation.length > 0) process.stdout.write(`\n${propagationText(propagation)}\n`);
+  const file = { machine, options, results, propagation };
   writeFileSync(options.json, `${JSON.stringify(file, null, 1)}\n`);
 }
 
@@ -162,8 +166,12 @@ async function sampleOf(running: ReturnType<Generator>): Promise<Sample> {
 const stopPair = ({ subject, peer }: Pair): Promise<unknown> =>
   Promise.all([subject.stop(), peer?.stop()]);
 
+/** Not a load: it measures changes of the cluster state, and has a table of its own. */
+const isPropagationWanted = (options: Options): boolean =>
+  !options["noise-floor"] && (options.only?.split(",").includes(PROPAGATION) ?? true);
+
 function selectScenarios(options: Options): Scenario[] {
-  const names = options.only?.split(",");
+  const names = options.only?.split(",").filter((name) => name !== PROPAGATION);
   const unknown = names?.filter((name) => !SCENARIOS.some((scenario) => scenario.name === name));
   if (unknown !== undefined && unknown.length > 0) {
     return refuse(

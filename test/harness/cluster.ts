@@ -89,6 +89,8 @@ export class Cluster {
   readonly state: ClusterState;
   readonly proxies: Member[] = [];
   readonly nodes: Member[] = [];
+  /** Id of the cache that it has. */
+  readonly cache = CACHE;
   readonly login: Login = { username: "shop", password: "first-password-of-the-shop" };
 
   private constructor(etcd: Etcd, state: ClusterState) {
