@@ -22,10 +22,13 @@ export type Load = {
   rate: number;
 };
 
-/** Where a server takes which load; binary sessions log in when there is a login. */
+/**
+ * Where a server takes which load; binary sessions log in when there is a login, text sessions when
+ * there is no listener that needs none.
+ */
 export type Target = {
   pids: readonly number[];
-  plain: string;
+  plain?: string;
   login?: { address: string; username: string; password: string };
 };
 
@@ -74,8 +77,9 @@ export async function buildGenerator(folder: string): Promise<Generator> {
   await run(compiler, ["-O2", "-std=gnu17", "-Wall", "-Wextra", "-o", program, ...paths]);
 
   return async (command, target, load, timing) => {
-    const login = load.dialect === "binary" ? target.login : undefined;
-    const address = login?.address ?? target.plain;
+    const logsIn = load.dialect === "binary" || target.plain === undefined;
+    const login = logsIn ? target.login : undefined;
+    const address = login?.address ?? target.plain ?? "";
     const password = login === undefined ? {} : { LOADGEN_PASSWORD: login.password };
     const { stdout } = await run(
       program,

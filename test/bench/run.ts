@@ -35,6 +35,7 @@ import {
   startEmbeddedStore,
   startMemwardProxy,
   startMemwardUp,
+  startMemwardWithPrefix,
   startPeerProxy,
   startPeerStore,
   startShards,
@@ -121,6 +122,7 @@ const START: Record<Arena, (shards: readonly string[]) => Promise<Pair>> = {
     subject: await startMemwardUp(),
     peer: await startPeerProxy(shards),
   }),
+  prefix: startMemwardWithPrefix,
   alone: async (shards) => ({ subject: await startMemwardProxy(shards), peer: undefined }),
 };
 
@@ -193,7 +195,10 @@ function selectScenarios(options: Options): Scenario[] {
 }
 
 const isForPeers = (scenario: Scenario): boolean =>
-  scenario.arena !== "alone" && scenario.load.dialect === "text" && !scenario.freshServers;
+  scenario.arena !== "alone" &&
+  scenario.arena !== "prefix" &&
+  scenario.load.dialect === "text" &&
+  !scenario.freshServers;
 
 const withoutBars = (scenario: Scenario): Scenario => ({
   ...scenario,

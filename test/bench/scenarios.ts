@@ -7,9 +7,10 @@ import type { Counts, Load } from "./generator.ts";
 
 /**
  * Who is compared: two proxies before the same memcacheds, two stores behind unix sockets, the
- * proxy process of a whole `memward up` with nutcracker, or Memward's proxy with nobody.
+ * proxy process of a whole `memward up` with nutcracker, Memward's proxy with nobody, or with itself
+ * by sessions with a key prefix and without.
  */
-export type Arena = "proxy" | "store" | "up" | "alone";
+export type Arena = "proxy" | "store" | "up" | "alone" | "prefix";
 
 export type Measure = {
   metric: keyof Counts;
@@ -106,6 +107,14 @@ export const SCENARIOS: readonly Scenario[] = [
   inDialect("meta", text("meta50", "meta single get", single, [cpu()])),
   inDialect("meta", text("mm16", "meta multi-get of 16", multiget, [cpu()])),
   { ...text("e50", "embedded store, single get", single, [cpu(2)]), arena: "store" },
+  { ...text("x50", "key prefix, single get", single, [cpu()]), arena: "prefix" },
+  { ...text("xm16", "key prefix, multi-get of 16", multiget, [cpu()]), arena: "prefix" },
+  { ...text("xk50", "key prefix, 10 % sets, 4 KB", large, [cpu()]), arena: "prefix" },
+  {
+    ...inDialect("binary", text("xb50", "key prefix, binary single get", single, [cpu()])),
+    peerLoad: { ...single, dialect: "binary" },
+    arena: "prefix",
+  },
   {
     ...text("idle", "10,000 idle sessions, logged in", idle, [
       { metric: "rssKb", unit: "RSS MB", scale: MB_PER_KB, compare: "value", atMost: 110 },

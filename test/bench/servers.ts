@@ -71,17 +71,46 @@ export async function startPeerProxy(shards: readonly string[]): Promise<Server>
 
 /** The proxy role alone, on a cluster state that names the memcacheds as its shards. */
 export async function startMemwardProxy(shards: readonly string[]): Promise<Server> {
+  return (await startProxyFor(shards, [""]))[0]!;
+}
+
+/** One proxy seen with two credentials: with a key prefix, and without. */
+export async function startMemwardWithPrefix(
+  shards: readonly string[],
+): Promise<{ subject: Server; peer: Server }> {
+  const [subject, peer] = await startProxyFor(shards, [KEY_PREFIX, ""]);
+  const withLogin = ({ plain: _, ...server }: Server): Server => server;
+  return { subject: withLogin(subject!), peer: withLogin(peer!) };
+}
+
+const KEY_PREFIX = "tenant-a:";
+
+/** One proxy with a credential for each of the key prefixes. */
+async function startProxyFor(
+  shards: readonly string[],
+  keyPrefixes: readonly string[],
+): Promise<Server[]> {
   const dataDir = newDataDir();
-  const { username, password, digest } = newCredential();
+  const logins = keyPrefixes.map((keyPrefix) => ({ ...newCredential(), keyPrefix }));
   const createdAtMs = clock.unixMs();
   const rights = ["read", "write", "flush", "api"] as const;
   await seedState(dataDir, [
     cacheChange(),
-    {
-      kind: "credential",
-      id: username,
-      value: { cache: CACHE, digest, rights: [...rights], primary: true, label: "", createdAtMs },
-    },
+    ...logins.map(
+      ({ username, digest, keyPrefix }, index): Change => ({
+        kind: "credential",
+        id: username,
+        value: {
+          cache: CACHE,
+          digest,
+          rights: [...rights],
+          keyPrefix,
+          primary: index === 0,
+          label: "",
+          createdAtMs,
+        },
+      }),
+    ),
     ...shards.map(shardChange),
   ]);
   const listen = `127.0.0.1:${await freePort()}`;
@@ -95,13 +124,13 @@ export async function startMemwardProxy(shards: readonly string[]): Promise<Serv
   const running = startRole("proxy", { dataDir, ops: `127.0.0.1:${await freePort()}`, proxy });
   await waitForListener(listen, running);
   await waitForListener(plain, running);
-  return {
+  return logins.map(({ username, password }) => ({
     name: running.name,
     pids: processTree(running.pid),
     plain,
     login: { address: listen, username, password },
     stop: () => running.stop(),
-  };
+  }));
 }
 
 /** Everything, as `npm start` runs it; the pid is that of the proxy process. */

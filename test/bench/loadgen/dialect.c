@@ -270,8 +270,23 @@ static void binary_put_multiget(buffer_t *out, const request_t *requests, int co
     put_header(out, OPCODE_NOOP, 0, 0, 0, 0);
 }
 
+/* The first set of a text connection; the value is the password. */
+static void put_text_login(buffer_t *out) {
+    char rest[32];
+    snprintf(rest, sizeof rest, " 0 0 %zu\r\n", strlen(options.password));
+    put_string(out, "set ");
+    put_string(out, options.username);
+    put_string(out, rest);
+    put_string(out, options.password);
+    put_string(out, "\r\n");
+}
+
 /* SASL PLAIN (RFC 4616): no authorization identity, NUL, username, NUL, password. */
 void put_login(buffer_t *out) {
+    if (strcmp(options.dialect, "text") == 0) {
+        put_text_login(out);
+        return;
+    }
     static const char mechanism[] = "PLAIN";
     size_t mechanism_size = strlen(mechanism);
     size_t message_size = 2 + strlen(options.username) + strlen(options.password);

@@ -43,7 +43,7 @@ static const struct {
 } option_rows[] = {
     {"--target", TEXT, &options.target, "HOST:PORT or unix:/path (127.0.0.1:11211)"},
     {"--dialect", TEXT, &options.dialect, "text, meta or binary (text)"},
-    {"--username", TEXT, &options.username, "SASL PLAIN; the password is in LOADGEN_PASSWORD"},
+    {"--username", TEXT, &options.username, "a login; the password is in LOADGEN_PASSWORD"},
     {"--sessions", INTEGER, &options.session_count, "connections, one batch outstanding each (50)"},
     {"--sources", INTEGER, &options.source_count, "spread over addresses 127.0.0.101.. (1)"},
     {"--batch", INTEGER, &options.batch_size, "pipelined requests per batch, at most 64 (1)"},
@@ -153,8 +153,8 @@ static void check_options(void) {
     if (options.username != NULL && options.password == NULL) {
         refuse("--username needs LOADGEN_PASSWORD in the environment", "");
     }
-    if (options.username != NULL && strcmp(options.dialect, "binary") != 0) {
-        refuse("--username needs --dialect binary", "");
+    if (options.username != NULL && strcmp(options.dialect, "meta") == 0) {
+        refuse("--username needs --dialect binary or text", "");
     }
     if (options.batch_size < 1 || options.batch_size > BATCH_MAX) {
         refuse("--batch is 1 to 64", "");

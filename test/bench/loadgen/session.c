@@ -258,7 +258,7 @@ static void complete_request(session_t *session, const reply_t *reply, uint64_t 
 
 static void settle(session_t *session, const reply_t *reply, uint64_t now_ns) {
     if (session->state == LOGGING_IN) {
-        if (reply->kind != LOGGED_IN) {
+        if (reply->kind != LOGGED_IN && reply->kind != STORED) {
             die("the login of %s was refused", options.username);
         }
         become_ready(session, now_ns);
