@@ -25,10 +25,12 @@ export interface BrokerDoor {
   ): Promise<{ name: string; role: OperatorRole } | number>;
 }
 
-interface Asked {
+interface Admitted {
   readonly asker: Asker;
   readonly instance: string;
   readonly binding: string;
+}
+interface Asked extends Admitted {
   readonly body: unknown;
   readonly query: unknown;
 }
@@ -80,14 +82,23 @@ export async function brokerApi(server: FastifyInstance, door: BrokerDoor): Prom
     const identity = requestIdentity(request.headers["x-broker-api-request-identity"]);
     if (identity !== undefined) reply.header("x-broker-api-request-identity", identity);
   });
+  const admissions = new WeakMap<FastifyRequest, Admitted>();
   for (const { method, url, run } of ROWS) {
     server.route({
       method,
       url,
       bodyLimit: BODY_SIZE_MAX,
+      // Before the body is read: strangers get nothing parsed.
+      onRequest: async (request, reply) => {
+        const found = await admitted(door, request);
+        if ("status" in found) return send(reply, found);
+        admissions.set(request, found);
+      },
       handler: async (request, reply) => {
-        const asked = await admitted(door, request);
-        return send(reply, "status" in asked ? asked : await run(door.broker, asked));
+        const found = admissions.get(request);
+        if (found === undefined) throw new Error("a request that nobody admitted");
+        const { body = {}, query } = request;
+        return send(reply, await run(door.broker, { ...found, body, query }));
       },
     });
   }
@@ -99,7 +110,7 @@ function send(reply: FastifyReply, { status, body }: Answer): FastifyReply {
 }
 
 /** Who may come in: login first, then what the headers and ids say. */
-async function admitted(door: BrokerDoor, request: FastifyRequest): Promise<Asked | Answer> {
+async function admitted(door: BrokerDoor, request: FastifyRequest): Promise<Admitted | Answer> {
   const token = basicLogin(request.headers.authorization)?.password;
   if (token === undefined) return failure(401, "log in: any username, an operator's token");
   const operator = await door.operatorOf(token, request.ip);
@@ -117,7 +128,7 @@ async function admitted(door: BrokerDoor, request: FastifyRequest): Promise<Aske
     }
   }
   const asker = { actor: `broker:${operator.name}`, from: request.ip, identity };
-  return { asker, instance, binding, body: request.body ?? {}, query: request.query };
+  return { asker, instance, binding };
 }
 
 /** What went wrong before or beside the request's own work. */

@@ -65,11 +65,13 @@ interface Answer {
 const answer = (status: number, body?: unknown): Answer => ({ status, body });
 const refusal = (status: number, message: string): Answer => answer(status, { message });
 
-interface Asked {
+interface Admitted {
   readonly parts: Parts;
   readonly context: Context;
   readonly cache: ShownCache;
   readonly username: string;
+}
+interface Asked extends Admitted {
   readonly body: string;
 }
 
@@ -113,14 +115,23 @@ export async function memcachierApi(server: FastifyInstance, door: MemcachierDoo
   server.removeAllContentTypeParsers();
   server.addContentTypeParser("*", { parseAs: "string" }, (_, body, done) => done(null, body));
   server.setErrorHandler((error, request, reply) => send(reply, problemOf(error, request)));
+  const admissions = new WeakMap<FastifyRequest, Admitted>();
   for (const row of ROWS) {
     server.route({
       method: row.method,
       url: `/api/v2/caches/:cache${row.path}`,
       bodyLimit: BODY_SIZE_MAX,
+      // Before the body is read: strangers get nothing parsed.
+      onRequest: async (request, reply) => {
+        const found = await admitted(door, row, request);
+        if ("status" in found) return send(reply, found);
+        admissions.set(request, found);
+      },
       handler: async (request, reply) => {
-        const asked = await admitted(door, row, request);
-        return send(reply, "status" in asked ? asked : await row.run(asked));
+        const found = admissions.get(request);
+        if (found === undefined) throw new Error("a request that nobody admitted");
+        const body = typeof request.body === "string" ? request.body : "";
+        return send(reply, await row.run({ ...found, body }));
       },
     });
   }
@@ -137,7 +148,7 @@ async function admitted(
   { parts, credentialOf }: MemcachierDoor,
   row: Row,
   request: FastifyRequest,
-): Promise<Asked | Answer> {
+): Promise<Admitted | Answer> {
   const login = basicLogin(request.headers.authorization);
   if (login === undefined) return refusal(401, "log in with a credential of this cache");
   const known = await credentialOf(login, request.ip);
@@ -152,8 +163,7 @@ async function admitted(
   }
   if (!known.rights.includes("api")) return refusal(403, "this credential has no api capability");
   const context = { actor: `credential:${known.username}`, from: request.ip };
-  const body = typeof request.body === "string" ? request.body : "";
-  return { parts, context, cache, username, body };
+  return { parts, context, cache, username };
 }
 
 // ---- caches ------------------------------------------------------------------------------------

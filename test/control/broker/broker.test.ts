@@ -7,6 +7,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { changeCache, deleteCache } from "../../../control/operations/caches.ts";
 import { deleteCredential } from "../../../control/operations/credentials.ts";
 import { verify } from "../../../core/cluster/credentials.ts";
+import { StateUnavailable } from "../../../core/cluster/state.ts";
 import { OPERATOR, resultOf } from "../operations/desk.ts";
 import { basic, openPlatform, type Platform, type Reply, VERSION } from "./platform.ts";
 
@@ -521,6 +522,36 @@ describe("deprovisioning", () => {
     expect((await deprovision()).status).toBe(410);
     expect([await countOf("serviceInstance"), await countOf("serviceBinding")]).toEqual([0, 0]);
   });
+});
+
+test("503 while the cluster state is away; afterwards the same request is done", async () => {
+  let isAway = false;
+  const away = await openPlatform({
+    wrap: (state) =>
+      new Proxy(state, {
+        get: (target, key) => {
+          const value: unknown = Reflect.get(target, key);
+          if (typeof value !== "function") return value;
+          if (isAway && key !== "close") return () => Promise.reject(new StateUnavailable("gone"));
+          return value.bind(target);
+        },
+      }),
+  });
+  isAway = true;
+  for (const ask of [
+    () => away.ask("PUT", INSTANCE, { body: away.order() }),
+    () => away.ask("GET", INSTANCE),
+    () => away.ask("PUT", BINDING, { body: away.ids() }),
+    () => away.ask("DELETE", INSTANCE + away.query()),
+  ]) {
+    const reply = await ask();
+    expect(reply.status).toBe(503);
+    expect(reply.body.description).toContain("gone");
+  }
+  expect((await away.ask("GET", "/v2/catalog")).status).toBe(200);
+  isAway = false;
+  expect((await away.ask("PUT", INSTANCE, { body: away.order() })).status).toBe(201);
+  await away.close();
 });
 
 test("no password and no token is in the audit log", async () => {
