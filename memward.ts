@@ -269,7 +269,7 @@ async function readConfig(path: string): Promise<{ given: ConfigFile; checked: C
   const { z } = await LOAD.zod();
   const { check, readConfigFile } = await LOAD.config();
   const { logLevel, ops, upOptions } = await LOAD.upOptions();
-  const { etcdOptions, stateOption } = await LOAD.state();
+  const { etcdOptions, stateOption, stateProblem } = await LOAD.state();
   const read = await readConfigFile(path);
   if (!read.ok) throw await problemsRefusal(read.problems);
   const proxy = await ROLES.proxy.schema();
@@ -289,6 +289,9 @@ async function readConfig(path: string): Promise<{ given: ConfigFile; checked: C
     const found = checked.problems.map((one) => ({ ...one, where: `${path}: ${one.where}` }));
     throw await problemsRefusal(found);
   }
+  const { state = "sqlite", etcd = {} } = checked.value;
+  const problem = stateProblem(state, etcd);
+  if (problem !== undefined) throw await refusal(`${path}: ${problem}`);
   return { given: read.value as ConfigFile, checked: checked.value };
 }
 

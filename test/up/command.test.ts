@@ -62,6 +62,8 @@ function memward(
   });
 }
 
+const URL_SENTENCE = "must be sqlite or etcd://HOST:PORT,HOST:PORT/PREFIX";
+
 describe("help", () => {
   test("lists every command", async () => {
     const { code, stdout } = await memward(["help"]);
@@ -106,6 +108,19 @@ describe("refused with exit code 2 and one sentence:", () => {
     [["up", "--nodes", "0"], "memward: --nodes: must be at least 1"],
     [["up", "--memory", "12"], 'memward: --memory: "12" must be from 1mb to 64tb'],
     [["config", "check"], "memward: memward config check needs --config FILE"],
+    [["proxy", "--state", "redis://h"], `memward: --state: ${URL_SENTENCE}`],
+    [
+      ["backend", "--state", "etcd://me:secret@h"],
+      "memward: --state: must not hold a login; that has options of its own",
+    ],
+    [
+      ["proxy", "--state", "etcds://10.0.0.1"],
+      "memward: etcd: TLS to 10.0.0.1:2379 needs serverName, the name in its certificate",
+    ],
+    [
+      ["proxy", "--state", "etcds://h", "--etcd-ca-file", "none.pem"],
+      "memward: cannot read none.pem (ENOENT)",
+    ],
     [["proxy"], "memward: memward proxy needs --config FILE with a section proxy"],
   ])("%j", async (args, sentence) => {
     expect(sentences(await memward(args))).toEqual([sentence]);
