@@ -24,6 +24,7 @@ interface ConfigFile {
   log?: { level?: string | undefined } | undefined;
   proxy?: Options | undefined;
   backend?: Options | undefined;
+  control?: Options | undefined;
   up?: Options | undefined;
 }
 
@@ -47,6 +48,11 @@ const LOAD = {
   upRole: () => import("./up/role.ts"),
   upStatus: () => import("./up/status.ts"),
   control: () => import("./control/main.ts"),
+  controlOptions: () => import("./control/options.ts"),
+  controlView: () => import("./control/view.ts"),
+  controlDocs: () => import("./control/api/docs.ts"),
+  controlOpenApi: () => import("./control/api/openapi.ts"),
+  health: () => import("./control/health.ts"),
   proxy: () => import("./proxy/main.ts"),
   proxyOptions: () => import("./proxy/options.ts"),
   backend: () => import("./backend/main.ts"),
@@ -66,7 +72,8 @@ const ROLE_COMMANDS: readonly Command[] = [
       if ((given.state ?? "sqlite") !== "sqlite") {
         throw await refusal(`${path}: state: memward up keeps it in SQLite, on its own machine`);
       }
-      return { ...shared(given), ...given.up };
+      const control = given.control?.["listen"];
+      return { ...shared(given), ...withoutHoles({ control }), ...given.up };
     },
     run: runUp,
   },
@@ -83,6 +90,13 @@ const ROLE_COMMANDS: readonly Command[] = [
     schema: roleSchema,
     fromFile: roleFromFile,
     run: (options) => runRole("backend", options),
+  },
+  {
+    name: "control",
+    summary: "run the admin API alone; its options are the section control of the file",
+    schema: roleSchema,
+    fromFile: roleFromFile,
+    run: (options) => runRole("control", options),
   },
   {
     name: "status",
@@ -161,6 +175,7 @@ const COMMANDS: CommandTable = {
   up: roles,
   proxy: roles,
   backend: roles,
+  control: roles,
   status: roles,
   config: roles,
   cache: caches,
@@ -180,7 +195,7 @@ const COMMANDS: CommandTable = {
 
 type Start = (
   options: never,
-  context: { state: ClusterState; log: Logger },
+  context: { state: ClusterState; log: Logger; version: string; dataDir: string },
 ) => Promise<RunningRole>;
 
 /** The roles that run as processes of their own. */
@@ -195,6 +210,11 @@ const ROLES = {
     kinds: async () => (await LOAD.backend()).FOLLOWED_KINDS,
     start: async (): Promise<Start> => (await LOAD.backend()).startBackend,
   },
+  control: {
+    schema: async (): Promise<z.ZodObject> => (await LOAD.controlOptions()).controlOptions,
+    kinds: async () => (await LOAD.controlView()).FOLLOWED_KINDS,
+    start: async (): Promise<Start> => (await LOAD.control()).startControl,
+  },
 } as const;
 
 async function runUp(options: Options): Promise<undefined> {
@@ -204,10 +224,18 @@ async function runUp(options: Options): Promise<undefined> {
     version: version(),
     program: join(ROOT, "memward.ts"),
     print,
-    // The page is loaded when the ports are known to be free.
-    startControl: async (controlOptions, context) => {
-      const { startControl } = await LOAD.control();
-      return startControl(controlOptions, context);
+    // Loaded when the ports are known to be free.
+    startHealth: async (healthOptions, context) => {
+      const { startHealth } = await LOAD.health();
+      return startHealth(healthOptions, context);
+    },
+    startControl: async ({ listen, config }, context) => {
+      const [{ startControl }, { controlOptions }] = [
+        await LOAD.control(),
+        await LOAD.controlOptions(),
+      ];
+      const section = config === undefined ? {} : (await readConfig(config)).checked.control;
+      return startControl({ ...controlOptions.parse({}), ...section, listen }, context);
     },
   });
 }
@@ -274,6 +302,7 @@ async function readConfig(path: string): Promise<{ given: ConfigFile; checked: C
   if (!read.ok) throw await problemsRefusal(read.problems);
   const proxy = await ROLES.proxy.schema();
   const backend = await ROLES.backend.schema();
+  const control = await ROLES.control.schema();
   const schema = z.strictObject({
     dataDir: z.string().min(1).optional().describe("directory of the state"),
     state: stateOption.optional(),
@@ -282,6 +311,7 @@ async function readConfig(path: string): Promise<{ given: ConfigFile; checked: C
     log: z.strictObject({ level: logLevel.optional() }).optional().describe("logging"),
     proxy: proxy.optional().describe("options of memward proxy"),
     backend: backend.optional().describe("options of memward backend"),
+    control: control.optional().describe("options of memward control"),
     up: upOptions.omit({ config: true }).partial().optional().describe("options of memward up"),
   });
   const checked: Checked<ConfigFile> = check(schema, read.value);

@@ -10,6 +10,7 @@ import type {
   Kind,
   LastUse,
   Node,
+  NodeSetting,
   Proxy as ProxyRecord,
   RecordOf,
   Shard,
@@ -28,11 +29,12 @@ export interface Kept<T> {
 /** A credential without its digest. */
 export type KnownCredential = Omit<Credential, "digest">;
 
-const FOLLOWED = [
+export const FOLLOWED_KINDS = [
   "cache",
   "credential",
   "shard",
   "node",
+  "nodeSetting",
   "proxy",
   "usage",
   "lastUse",
@@ -48,6 +50,7 @@ export class View {
   readonly caches: Map<string, Kept<Cache>> = new Map();
   readonly shards: Map<string, Kept<Shard>> = new Map();
   readonly nodes: Map<string, Kept<Node>> = new Map();
+  readonly nodeSettings: Map<string, Kept<NodeSetting>> = new Map();
   readonly proxies: Map<string, Kept<ProxyRecord>> = new Map();
   readonly tokens: Map<string, Kept<Token>> = new Map();
   /** By `<cache id>/<proxy>`. */
@@ -67,7 +70,7 @@ export class View {
   /** Loads what is there, then follows. Rejects with StateUnavailable. */
   async start(state: Pick<ClusterState, "list" | "watch">): Promise<void> {
     let fromRevision = Number.POSITIVE_INFINITY;
-    for (const kind of FOLLOWED) {
+    for (const kind of FOLLOWED_KINDS) {
       const { entries, revision } = await state.list(kind);
       // What changes between two lists is told by the watch, from the oldest of them on.
       fromRevision = Math.min(fromRevision, revision);
@@ -156,6 +159,7 @@ export class View {
       this.caches,
       this.shards,
       this.nodes,
+      this.nodeSettings,
       this.proxies,
       this.tokens,
       this.usage,
@@ -183,6 +187,8 @@ export class View {
         return keep(this.shards, id, seen.value, revision);
       case "node":
         return keep(this.nodes, id, seen.value, revision);
+      case "nodeSetting":
+        return keep(this.nodeSettings, id, seen.value, revision);
       case "proxy":
         return keep(this.proxies, id, seen.value, revision);
       case "token":

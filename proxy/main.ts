@@ -2,6 +2,7 @@
 import { Presence } from "../core/cluster/presence.ts";
 import type { ClusterState } from "../core/cluster/state.ts";
 import { clock } from "../core/runtime/clock.ts";
+import { reachableAddress } from "../core/runtime/config.ts";
 import type { Logger } from "../core/runtime/log.ts";
 import type { RunningRole } from "../core/runtime/role.ts";
 import { FiguresCollector } from "./figures.ts";
@@ -54,7 +55,8 @@ export async function startProxy(
 
   const first = new Worker(options, state, eventsOf(0));
   const bound = await first.start();
-  advertised = options.advertise.length > 0 ? options.advertise : bound.listen;
+  advertised =
+    options.advertise.length > 0 ? options.advertise : bound.listen.map(reachableAddress);
   const others: ThreadedWorker[] = [];
   const { directory } = first.services;
   const collector = new FiguresCollector(first.services);

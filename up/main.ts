@@ -24,6 +24,7 @@ import {
   Ending,
   EXIT,
   exit,
+  listenProblem,
   logCrashes,
   Refusal,
   type RoleView,
@@ -53,7 +54,7 @@ const OTHERS_MS_MAX = DRAIN_MS_MAX + 2_000;
 /** A role that dies so often before it ever ran will not run by patience. */
 const FIRST_FAILURES_MAX = 5;
 
-/** What the health page shows; the page itself is the control role's. */
+/** What the health page shows; the page itself is control's. */
 export interface InstanceView {
   version: string;
   roles(): RoleView[];
@@ -67,12 +68,14 @@ export interface UpContext {
   /** The file of the command line, which also starts the roles. */
   program: string;
   print(text: string): void;
-  startControl(options: { ops: string }, context: ControlContext): Promise<RunningRole>;
-}
-interface ControlContext {
-  state: ClusterState;
-  log: Logger;
-  instance: InstanceView;
+  startHealth(
+    options: { ops: string },
+    context: { log: Logger; instance: InstanceView },
+  ): Promise<{ readonly address: string; close(): Promise<void> }>;
+  startControl(
+    options: { listen: string; config: string | undefined },
+    context: { state: ClusterState; log: Logger; version: string; dataDir: string },
+  ): Promise<RunningRole & { readonly url: string }>;
 }
 
 export async function up(options: UpOptions, context: UpContext): Promise<void> {
@@ -84,10 +87,11 @@ export async function up(options: UpOptions, context: UpContext): Promise<void> 
   const { root, program } = context;
   await startFromCache({ root, dataDir: directory.path, program });
   await claimDirectory(options.dataDir, directory);
-  const [listen, plain, [ops = options.ops]] = await decidePorts([
+  const [listen, plain, [ops = options.ops], [control = options.control]] = await decidePorts([
     { what: "--listen", addresses: options.listen },
     { what: "--plain", addresses: options.plain },
     { what: "--ops", addresses: [options.ops] },
+    { what: "--control", addresses: [options.control] },
   ]);
   const log = createLog({ name: "memward", level: options.logLevel });
   logCrashes(log);
@@ -106,7 +110,7 @@ export async function up(options: UpOptions, context: UpContext): Promise<void> 
     servers: serversText(listen),
   });
   log.info({ cache: quickstart.cacheId, did: quickstart.did }, "default.env checked");
-  const settled = { ...options, listen, plain, ops };
+  const settled = { ...options, listen, plain, ops, control };
   const supervisor = new Supervisor({ options: settled, context, directory, state, log });
   for (const signal of END_SIGNALS) process.off(signal, endAtOnce);
   await supervisor.start();
@@ -114,7 +118,8 @@ export async function up(options: UpOptions, context: UpContext): Promise<void> 
   supervisor.whenReady(() => {
     const seconds = ((clock.nowMs() - startedAtMs) / 1000).toFixed(1);
     const clients = [...listen, ...plain.map((address) => `${address} (no login)`)].join(", ");
-    context.print(`memward ready after ${seconds} s: ${clients}; health http://${ops}/\n`);
+    const pages = `health http://${ops}/, admin API ${supervisor.controlUrl}/docs`;
+    context.print(`memward ready after ${seconds} s: ${clients}; ${pages}\n`);
   });
 }
 
@@ -156,7 +161,8 @@ class Supervisor implements InstanceView {
   /** The process of each node; of embedded nodes it is the same. */
   readonly #nodes = new Map<string, Child>();
   #proxies: Child[] = [];
-  #control: RunningRole | undefined;
+  #health: { readonly address: string; close(): Promise<void> } | undefined;
+  #control: (RunningRole & { readonly url: string }) | undefined;
   readonly #shards = new ShardList();
   #announce: (() => void) | undefined;
   #everReady = false;
@@ -174,8 +180,8 @@ class Supervisor implements InstanceView {
 
   async start(): Promise<void> {
     const { options, context } = this.#parts;
-    const control = { state: this.#state, log: this.#log, instance: this };
-    this.#control = await context.startControl({ ops: options.ops }, control);
+    const shown = { log: this.#log, instance: this };
+    this.#health = await context.startHealth({ ops: options.ops }, shown);
     this.#makeNodes();
     this.#proxies = options.listen.map((address, index) =>
       this.#child("proxy", `proxy-${index + 1}`, {
@@ -191,6 +197,7 @@ class Supervisor implements InstanceView {
     await this.#forgetRemovedNodes();
     for (const child of this.#children) child.start();
     await this.#shards.follow(this.#state, () => this.#changed());
+    await this.#startControl();
   }
 
   /**
@@ -218,6 +225,28 @@ class Supervisor implements InstanceView {
     });
   }
 
+  /** Beside the start of the roles, which take longer. */
+  async #startControl(): Promise<void> {
+    const { options, context, directory, state, log } = this.#parts;
+    const { version } = this;
+    const to = { state, log, version, dataDir: directory.path };
+    const { control: listen, config } = options;
+    try {
+      this.#control = await context.startControl({ listen, config }, to);
+      this.#changed();
+    } catch (error) {
+      if (error instanceof Refusal) return this.#giveUp(EXIT.refused, error.message);
+      const { syscall } = error as NodeJS.ErrnoException;
+      if (syscall !== "listen") throw error;
+      const problem = listenProblem({ what: "--control", address: listen }, error);
+      this.#giveUp(EXIT.refused, problem);
+    }
+  }
+
+  get controlUrl(): string {
+    return this.#control?.url ?? "";
+  }
+
   whenReady(announce: () => void): void {
     this.#announce = announce;
     this.#changed();
@@ -226,10 +255,12 @@ class Supervisor implements InstanceView {
   roles(): RoleView[] {
     const { pid } = process;
     const state = { role: "state", name: "state", pid, ready: true } as const;
-    const control = { role: "control", name: "control", pid, ready: true } as const;
+    const ready = this.#control?.ready() === true;
+    const control = { role: "control", name: "control", pid, ready } as const;
+    const ops = this.#health === undefined ? [] : [this.#health.address];
     return [
       { ...state, addresses: [`sqlite:${this.#parts.directory.statePath}`] },
-      { ...control, addresses: this.#control?.addresses ?? [] },
+      { ...control, addresses: [...(this.#control?.addresses ?? []), ...ops] },
       ...this.#proxies.map((proxy) => proxy.view()),
       ...this.#nodeNames.map((name) => this.#shards.nodeView(name, this.#nodes.get(name)?.view())),
     ];
@@ -252,7 +283,9 @@ class Supervisor implements InstanceView {
       process: child.name,
       families: answers[index] ?? [],
     }));
-    const own = { process: "supervisor", families: await readFamilies(this.#registry) };
+    const registries = [this.#registry, ...(this.#control ? [this.#control.registry] : [])];
+    const families = (await Promise.all(registries.map(readFamilies))).flat();
+    const own = { process: "supervisor", families };
     return mergeMetrics([own, ...parts]);
   }
 
@@ -339,6 +372,7 @@ class Supervisor implements InstanceView {
     const restMs = Math.max(0, deadlineMs - clock.nowMs() - 1_500);
     await drainAll(new Set(this.#nodes.values()), restMs);
     await this.#control?.drain();
+    await this.#health?.close();
     await this.#state.close();
     this.#writeStatus(false);
     if (late.length > 0) throw new Error(`not drained: ${late.map(({ name }) => name).join(", ")}`);
@@ -382,6 +416,8 @@ function banner({ did, login, path }: Quickstart): string {
     `${path}:`,
     "",
     envLines(login),
+    "The admin API takes the owner's token in operator.token beside it.",
+    "",
     "With memjs (npm install memjs), which reads them from the environment:",
     "",
     '  const client = require("memjs").Client.create();',

@@ -58,6 +58,9 @@ export const upOptions = z.strictObject({
     .default(["127.0.0.1:11211"])
     .describe("where clients connect; each address is a proxy process of its own"),
   ops: ops.default("127.0.0.1:9211").describe("health page, /metrics, /healthz and /readyz"),
+  control: addressOption()
+    .default("127.0.0.1:8211")
+    .describe("admin API; its token is in operator.token of the directory"),
   nodes: z
     .int()
     .min(1)

@@ -4,29 +4,21 @@
  * order (temporary file, commit, rename) leaves after any crash either nothing or a file beside
  * the credential it belongs to, and the next start finishes the rest.
  */
-import {
-  chmodSync,
-  closeSync,
-  fsyncSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeSync,
-} from "node:fs";
-import { networkInterfaces } from "node:os";
-import { dirname, join } from "node:path";
+import { chmodSync, rmSync } from "node:fs";
+import { join } from "node:path";
 import { digestOf, newCredential, verify } from "../core/cluster/credentials.ts";
 import { RIGHTS } from "../core/cluster/records.ts";
 import type { Change, ClusterState, Entry } from "../core/cluster/state.ts";
 import { clock } from "../core/runtime/clock.ts";
-import { formatAddress, parseAddress } from "../core/runtime/config.ts";
+import { reachableAddress } from "../core/runtime/config.ts";
+import { readSmallFile, replaceFile, writePrivateFile } from "../core/runtime/files.ts";
 import { secureBytes } from "../core/runtime/random.ts";
 
 export const DEFAULT_CACHE = "default";
+/** While the cache has this plan, `--memory` decides its size; afterwards the admin API does. */
+export const QUICKSTART_PLAN = "quickstart";
 const LABEL = "default.env";
 const ATTEMPT_COUNT_MAX = 5;
-const FILE_SIZE_MAX = 64 * 1024;
 /** A password found in a file without its credential is taken only if it looks like ours. */
 const ADOPTED_PASSWORD = /^[a-z2-9]{32}$/;
 const ADOPTED_USERNAME = /^[a-z2-9]{12}$/;
@@ -58,15 +50,14 @@ export async function prepareQuickstart(
     const login: Login = { servers, username, password };
     const changes = changesFor(found, { ...plan, login }, bytes);
     const moved = plan.did !== "kept" || found.kept?.servers !== servers;
-    if (moved) writeLogin(temporary, login);
+    if (moved) writePrivateFile(temporary, envLines(login));
     if (changes.length > 0) {
       const commit = await state.commit(changes);
       if (!commit.ok && commit.reason === "conflict") continue; // Somebody else was faster: look again.
       if (!commit.ok) throw new Error(`cache ${DEFAULT_CACHE}: ${commit.problems.join("; ")}`);
     }
     if (moved) {
-      renameSync(temporary, path);
-      syncFolder(dirname(path));
+      replaceFile(temporary, path);
     } else {
       rmSync(temporary, { force: true });
       chmodSync(path, 0o600);
@@ -131,9 +122,10 @@ function changesFor(found: Found, { did, cacheId, login }: Plan, bytes: number):
   const { cache } = found;
   const createdAtMs = clock.unixMs();
   if (cache === undefined) {
-    const value = { name: DEFAULT_CACHE, bytes, pool: "managed" as const, enabled: true };
-    changes.push({ kind: "cache", id: cacheId, expected: 0, value: { ...value, createdAtMs } });
-  } else if (cache.value.bytes !== bytes) {
+    const value = { name: DEFAULT_CACHE, plan: QUICKSTART_PLAN, bytes, createdAtMs };
+    changes.push({ kind: "cacheName", id: DEFAULT_CACHE, value: { cache: cacheId } });
+    changes.push({ kind: "cache", id: cacheId, expected: 0, value });
+  } else if (cache.value.bytes !== bytes && cache.value.plan === QUICKSTART_PLAN) {
     const value = { ...cache.value, bytes };
     changes.push({ kind: "cache", id: cache.id, expected: cache.revision, value });
   }
@@ -171,13 +163,8 @@ export function envLines({ servers, username, password }: Login): string {
 
 /** Undefined when the file is missing, unreadable as ours, or incomplete. */
 export function readLogin(path: string): Login | undefined {
-  let text: string;
-  try {
-    text = readFileSync(path, "utf8").slice(0, FILE_SIZE_MAX);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    throw error;
-  }
+  const text = readSmallFile(path);
+  if (text === undefined) return undefined;
   const value = (name: string) =>
     new RegExp(`^\\s*(?:export\\s+)?${name}=(["']?)(.+?)\\1\\s*$`, "m").exec(text)?.[2];
   const servers = value("MEMCACHIER_SERVERS");
@@ -187,42 +174,9 @@ export function readLogin(path: string): Login | undefined {
   return { servers, username, password };
 }
 
-/**
- * Addresses as an application writes them: an address that means "all interfaces" is no place
- * to connect to, so this machine's first outward address stands for it.
- */
+/** Addresses as an application writes them. */
 export function serversText(addresses: readonly string[]): string {
-  return addresses.map(reachable).join(",");
-}
-
-function reachable(address: string): string {
-  const parsed = parseAddress(address);
-  if (parsed === undefined || !["0.0.0.0", "::"].includes(parsed.host)) return address;
-  const outward = Object.values(networkInterfaces())
-    .flat()
-    .find((one) => one !== undefined && !one.internal && one.family === "IPv4");
-  return formatAddress({ host: outward?.address ?? "127.0.0.1", port: parsed.port });
-}
-
-function writeLogin(path: string, login: Login): void {
-  rmSync(path, { force: true });
-  const file = openSync(path, "wx", 0o600); // Never follows a link somebody left here.
-  try {
-    writeSync(file, envLines(login));
-    fsyncSync(file);
-  } finally {
-    closeSync(file);
-  }
-}
-
-/** The rename itself must survive a power cut. */
-function syncFolder(path: string): void {
-  const folder = openSync(path, "r");
-  try {
-    fsyncSync(folder);
-  } finally {
-    closeSync(folder);
-  }
+  return addresses.map(reachableAddress).join(",");
 }
 
 /** Ids are random, so that a cache deleted and made again is another cache. */

@@ -32,7 +32,10 @@ export interface Starter {
   schema: z.ZodObject;
   /** What it follows, and can start from while a state on other machines is away. */
   kinds: readonly Kind[];
-  start(options: never, context: { state: ClusterState; log: Logger }): Promise<RunningRole>;
+  start(
+    options: never,
+    context: { state: ClusterState; log: Logger; version: string; dataDir: string },
+  ): Promise<RunningRole>;
 }
 
 /** The supervisor names only what it decides; the rest are the defaults of the role. */
@@ -87,7 +90,9 @@ async function serve(starter: Starter, serving: Serving): Promise<void> {
   const { options, log, ops } = serving;
   logCrashes(log);
   const { state, remembered } = await openStateOf(starter, serving);
-  const role = await starter.start(options as never, { state, log }).catch((error: unknown) => {
+  const { version } = starter;
+  const context = { state, log, version, dataDir: serving.dataDir };
+  const role = await starter.start(options as never, context).catch((error: unknown) => {
     throw asRefusal(error);
   });
   registerProcessMetrics(role.registry);

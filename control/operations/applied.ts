@@ -3,7 +3,8 @@
  * applied, and for what shards do (opening, resizing, flushing) on every shard of the cache, too.
  */
 import { z } from "zod";
-import type { Cache } from "../../core/cluster/records.ts";
+import { type PlacementNode, placeShards } from "../../core/cluster/placement.ts";
+import type { Cache, Node } from "../../core/cluster/records.ts";
 import type { Kept, View } from "../view.ts";
 import type { Parts } from "./change.ts";
 
@@ -70,16 +71,26 @@ function lateProxies(view: View, revision: number): string[] {
   return late.map(({ id }) => id);
 }
 
-/** Nodes whose shard of the cache is not what the cache wants; all when the sizes do not add up. */
+/** Nodes whose shard of the cache is not what the cache wants. */
 function nodesBehind(view: View, { id, value }: Kept<Cache>): string[] {
-  const shards = view.shardsOf(id);
-  const size = shards.reduce((sum, shard) => sum + shard.value.bytes, 0);
-  if (size !== value.bytes) {
-    return [...new Set([...view.nodes.keys(), ...shards.map((shard) => shard.value.node)])];
-  }
-  const late = shards.filter(({ value: shard }) => {
-    const hasFlushed = shard.flushedEpoch >= value.epoch && shard.statsEpoch >= value.statsEpoch;
-    return shard.state !== "ready" || !hasFlushed;
+  const shards = new Map(view.shardsOf(id).map((shard) => [shard.value.node, shard.value]));
+  return placeShards({ id, bytes: value.bytes }, placementNodes(view)).flatMap((placed) => {
+    const shard = shards.get(placed.node);
+    const isInLine =
+      shard?.state === "ready" &&
+      shard.bytes === placed.bytes &&
+      shard.flushedEpoch >= value.epoch &&
+      shard.statsEpoch >= value.statsEpoch;
+    return isInLine ? [] : [placed.node];
   });
-  return late.map((shard) => shard.value.node);
+}
+
+/** As agents see them: living nodes, and those that are away, of which their shards tell. */
+function placementNodes(view: View): PlacementNode[] {
+  const known = new Map<string, Pick<Node, "weight" | "zone">>();
+  for (const { value } of view.shards.values()) known.set(value.node, value);
+  for (const { id, value } of view.nodes.values()) known.set(id, value);
+  return [...known].map(([name, { weight, zone }]) => {
+    return { name, weight, zone, isDraining: view.nodeSettings.get(name)?.value.draining === true };
+  });
 }

@@ -18,8 +18,8 @@ export const auditAnswer = z.strictObject({
   action: z.string(),
   cache: z.string().describe("Id of the cache, empty if it concerns none"),
   subject: z.string(),
-  before: z.json(),
-  after: z.json(),
+  before: z.unknown(),
+  after: z.unknown(),
 });
 export type ShownAudit = z.output<typeof auditAnswer>;
 

@@ -6,9 +6,9 @@
 import { z } from "zod";
 import {
   type Digest,
-  digestOf,
   newCredential,
   PASSWORD_SIZE_MAX,
+  scryptDigestOf,
 } from "../../core/cluster/credentials.ts";
 import {
   type Credential,
@@ -497,7 +497,7 @@ async function loginFor(
   { username, password }: Pick<NewCredentialInput, "username" | "password">,
 ): Promise<NewLogin> {
   if (username === undefined || password === undefined) return newCredential(secureBytes);
-  return { username, password, digest: digestOf(password) };
+  return { username, password, digest: await scryptDigestOf(password) };
 }
 
 /** What no single field's schema can tell. */

@@ -5,6 +5,7 @@
  * are told at once, each with the place it came from; a result that passed is frozen.
  */
 import { isIP } from "node:net";
+import { networkInterfaces } from "node:os";
 import { z } from "zod";
 
 export interface Problem {
@@ -129,6 +130,19 @@ export function parseAddress(text: string): Address | undefined {
 
 export function formatAddress({ host, port }: Address): string {
   return isIP(host) === 6 ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+/**
+ * An address as others write it: one that means "all interfaces" is no place to connect to, so
+ * this machine's first outward address stands for it.
+ */
+export function reachableAddress(address: string): string {
+  const parsed = parseAddress(address);
+  if (parsed === undefined || !["0.0.0.0", "::"].includes(parsed.host)) return address;
+  const outward = Object.values(networkInterfaces())
+    .flat()
+    .find((one) => one !== undefined && !one.internal && one.family === "IPv4");
+  return formatAddress({ host: outward?.address ?? "127.0.0.1", port: parsed.port });
 }
 
 const SIZE_UNITS: Readonly<Record<string, number>> = {

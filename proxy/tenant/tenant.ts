@@ -1,11 +1,11 @@
 /** One cache, with everything of it that lives in this worker; and its logins. */
 import type { Digest } from "../../core/cluster/credentials.ts";
+import { type Networks, parseNetworks } from "../../core/cluster/networks.ts";
 import type { Cache, Credential, Limits, Shard } from "../../core/cluster/records.ts";
 import { CacheCounters } from "../routing/counters.ts";
 import type { CachePolicies } from "../routing/failure.ts";
 import type { Route } from "../routing/route.ts";
 import { CacheLimits, type Sharers, type Waiting } from "./limits.ts";
-import { type Networks, parseNetworks } from "./networks.ts";
 import { credentialRights } from "./rights.ts";
 
 /** Why sessions have to end though they did nothing: a change of what they logged in to. */

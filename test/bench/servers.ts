@@ -137,7 +137,8 @@ async function startProxyFor(
 export async function startMemwardUp(): Promise<Server> {
   const dataDir = newDataDir();
   const listen = `127.0.0.1:${await freePort()}`;
-  const ports = ["--listen", listen, "--ops", `127.0.0.1:${await freePort()}`];
+  const free = async (): Promise<string> => `127.0.0.1:${await freePort()}`;
+  const ports = ["--listen", listen, "--ops", await free(), "--control", await free()];
   const running = new Running("memward up", MEMWARD, ["up", "--data-dir", dataDir, ...ports]);
   const deadlineMs = clock.nowMs() + START_DEADLINE_MS;
   while (!running.stdout.includes("memward ready")) {

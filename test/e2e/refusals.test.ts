@@ -37,6 +37,7 @@ async function up(...args: string[]): Promise<Exit> {
     ["--data-dir", newFolder()],
     ["--listen", `127.0.0.1:${await freePort()}`],
     ["--ops", `127.0.0.1:${await freePort()}`],
+    ["--control", `127.0.0.1:${await freePort()}`],
   ];
   const missing = defaults.filter(([flag]) => !args.includes(flag)).flat();
   return await runMemward(["up", ...missing, ...args]);
@@ -51,7 +52,12 @@ function expectRefusal(exit: Exit, sentence: RegExp): void {
 }
 
 describe("memward up refuses", () => {
-  test.each(["--listen", "--ops", "--plain"])("a port of %s that is taken", async (flag) => {
+  test.each([
+    "--listen",
+    "--ops",
+    "--plain",
+    "--control",
+  ])("a port of %s that is taken", async (flag) => {
     expectRefusal(await up(flag, taken.address), new RegExp(taken.address.replaceAll(".", "\\.")));
   });
 

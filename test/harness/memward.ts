@@ -54,6 +54,9 @@ export type Memward = Login & {
   server: string;
   /** Address of the operations port: /metrics, /healthz, /readyz. */
   ops: string;
+  /** The admin API as a URL, and the first owner's token for it. */
+  control: string;
+  token: string;
   /** The listener without login, bound to the cache `default`. */
   plain: string;
   /** Everything it printed and logged so far. */
@@ -73,9 +76,11 @@ export type Memward = Login & {
 export async function startMemward(options: MemwardOptions = {}): Promise<Memward> {
   const dataDir = options.dataDir ?? join(temporaryFolder("memward"), "data");
   const listens = await addresses(options.proxies ?? 1);
-  const [ops, plain] = await addresses(2);
-  if (ops === undefined || plain === undefined) throw new Error("no ports");
-  const args = ["up", "--data-dir", dataDir, "--ops", ops];
+  const [ops, plain, control] = await addresses(3);
+  if (ops === undefined || plain === undefined || control === undefined) {
+    throw new Error("no ports");
+  }
+  const args = ["up", "--data-dir", dataDir, "--ops", ops, "--control", control];
   for (const address of listens) args.push("--listen", address);
   if (options.plain !== false) args.push("--plain", plain);
   args.push(...(options.args ?? []));
@@ -102,6 +107,8 @@ export async function startMemward(options: MemwardOptions = {}): Promise<Memwar
     pid: running.pid,
     server: login.servers[0] ?? "",
     ops,
+    control: `http://${control}`,
+    token: readFileSync(join(dataDir, "operator.token"), "utf8").trim(),
     plain,
     output: () => running.stdout + running.stderr,
     status,

@@ -133,12 +133,17 @@ describe("refused with exit code 2 and one sentence:", () => {
     ]);
   });
 
-  test.each(["--listen", "--plain", "--ops"])("%s on a port that is taken", async (flag) => {
+  test.each([
+    "--listen",
+    "--plain",
+    "--ops",
+    "--control",
+  ])("%s on a port that is taken", async (flag) => {
     const server = createServer();
     await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
     const bound = server.address();
     const taken = `127.0.0.1:${typeof bound === "object" ? bound?.port : ""}`;
-    const others = ["--listen", "--plain", "--ops"].filter((other) => other !== flag);
+    const others = ["--listen", "--plain", "--ops", "--control"].filter((other) => other !== flag);
     const free = others.flatMap((other) => [other, "127.0.0.1:0"]);
     const dataDir = join(folder, `taken${flag}`);
     const ended = await memward(["up", "--data-dir", dataDir, ...free, flag, taken]);

@@ -13,7 +13,7 @@ import {
   showCredential,
 } from "../../../control/operations/credentials.ts";
 import { expireDue, tidy } from "../../../control/upkeep.ts";
-import { verify } from "../../../core/cluster/credentials.ts";
+import { verify, verifyScrypt } from "../../../core/cluster/credentials.ts";
 import { actionsOf, type Desk, OPERATOR, openDesk, problemOf, resultOf } from "./desk.ts";
 
 let desk: Desk;
@@ -76,6 +76,9 @@ describe("an imported login", () => {
   test("works as it did", async () => {
     const made = await make(login);
     expect(made).toMatchObject(login);
+    const digest = (await desk.state.get("credential", login.username))?.value.digest;
+    if (digest?.algorithm !== "scrypt") throw new Error("people chose it: it has to be slow");
+    expect(await verifyScrypt(digest, Buffer.from(login.password))).toBe(true);
     expect(await actionsOf(desk)).toContain("credential.import");
   });
 

@@ -77,6 +77,8 @@ export function recordsContract(here: Here): void {
             address: "unix:/run/x",
             bytes: 2 ** 52,
             epoch: 0,
+            flushedEpoch: 7,
+            statsEpoch: 8,
             state: "fenced",
           },
         },

@@ -1,7 +1,7 @@
 /** Where a credential may be used from. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { parseNetworks } from "../../../proxy/tenant/networks.ts";
+import { parseNetworks } from "../../../core/cluster/networks.ts";
 
 const includes = (networks: string[], address: string): boolean =>
   parseNetworks(networks)!.includes(address);

@@ -1,0 +1,11 @@
+/** All endpoints of the admin API. */
+import { CACHE_ENDPOINTS } from "./caches.ts";
+import { CREDENTIAL_ENDPOINTS } from "./credentials.ts";
+import type { Endpoint } from "./endpoint.ts";
+import { INSTANCE_ENDPOINTS } from "./instance.ts";
+
+export const ENDPOINTS: readonly Endpoint[] = [
+  ...CACHE_ENDPOINTS,
+  ...CREDENTIAL_ENDPOINTS,
+  ...INSTANCE_ENDPOINTS,
+];
