@@ -10,6 +10,7 @@ import { Admission } from "./client/admission.ts";
 import { listen } from "./client/listener.ts";
 import { type Services, SessionCounters } from "./client/services.ts";
 import type { Session } from "./client/session.ts";
+import { Turns } from "./client/turns.ts";
 import type { ProxyOptions } from "./options.ts";
 import type { Link, LinkState } from "./routing/link.ts";
 import { Route } from "./routing/route.ts";
@@ -72,6 +73,7 @@ export class Worker {
       }),
       passwords: new Passwords(),
       admission: new Admission(),
+      turns: new Turns(loop),
       anonymous: new Set(),
       serving: new Set(),
       loginsChanged: new Set(),

@@ -7,6 +7,7 @@ import type { Passwords } from "../tenant/passwords.ts";
 import type { Login } from "../tenant/tenant.ts";
 import type { Admission } from "./admission.ts";
 import type { Session } from "./session.ts";
+import type { Turns } from "./turns.ts";
 
 /** Why a session ended: log field and metric label. */
 export const CLOSE_REASONS = [
@@ -48,6 +49,7 @@ export interface Services {
   directory: Directory;
   passwords: Passwords;
   admission: Admission;
+  turns: Turns;
   /** All sessions, by whether they have logged in. */
   anonymous: Set<Session>;
   serving: Set<Session>;

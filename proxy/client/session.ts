@@ -33,6 +33,7 @@ import { FAILED_LOGIN_COUNT_MAX, type LoginAttempt } from "./login.ts";
 import type { Retrieval } from "./retrieval.ts";
 import { continueRetrieval } from "./retrieval.ts";
 import type { CloseReason, Services } from "./services.ts";
+import { type TurnTaker, UNBOUNDED } from "./turns.ts";
 
 export type SessionState = "detecting" | "authenticating" | "serving" | "draining" | "closed";
 
@@ -55,7 +56,7 @@ const DRAIN_WAIT_MS = 2000;
 /** All sessions are framed one command at a time, so one object serves all of them. */
 const request = new Request();
 
-export class Session implements Receiver, QueueOwner, LinkWaiter, Member, Paced {
+export class Session implements Receiver, QueueOwner, LinkWaiter, Member, Paced, TurnTaker {
   readonly services: Services;
   readonly connection: Connection;
   readonly queue: ReplyQueue;
@@ -71,6 +72,7 @@ export class Session implements Receiver, QueueOwner, LinkWaiter, Member, Paced 
   attempt: LoginAttempt | null = null;
   operationsGranted = 0;
   isPaced = false;
+  isBehind = false;
   /** SASL_AUTH came without its message: SASL_STEP has to bring it. */
   awaitsSaslMessage = false;
   /** A retrieval line of which some keys are still to be asked for. */
@@ -79,6 +81,8 @@ export class Session implements Receiver, QueueOwner, LinkWaiter, Member, Paced 
   /** Announced bytes of a refused command that are still to be dropped. */
   #skipSize = 0;
   #scannedSize = 0;
+  /** Commands it may still run before others have their turn. */
+  #granted = UNBOUNDED;
   #closeReason: CloseReason = "client_closed";
   /** Why to drain when the input that was read is used up. */
   #drainReason: CloseReason | null = null;
@@ -103,7 +107,11 @@ export class Session implements Receiver, QueueOwner, LinkWaiter, Member, Paced 
   // ---- input ------------------------------------------------------------------------------
 
   received(bytes: Buffer, from: number, to: number): number {
+    const { tenant } = this;
+    const granted = tenant === null ? UNBOUNDED : this.services.turns.grant(this, tenant);
+    this.#granted = granted;
     const at = this.#process(bytes, from, to);
+    if (granted !== UNBOUNDED) this.services.turns.spend(tenant!, granted - this.#granted);
     if (this.#drainReason !== null && !this.connection.paused) this.drain(this.#drainReason);
     return at;
   }
@@ -119,6 +127,7 @@ export class Session implements Receiver, QueueOwner, LinkWaiter, Member, Paced 
         at += size;
         continue;
       }
+      if (this.#granted-- <= 0) return this.#waitForTurn(at);
       if (this.#mustWait()) return this.#wait(at);
       if (this.retrieval !== null) {
         const size = continueRetrieval(this, this.retrieval, bytes, at);
@@ -252,6 +261,12 @@ export class Session implements Receiver, QueueOwner, LinkWaiter, Member, Paced 
   #wait(at: number): number {
     this.connection.pause();
     return at;
+  }
+
+  /** Other caches come first; a stranger's commands are not looked at in turns. */
+  #waitForTurn(at: number): number {
+    if (this.tenant !== null) this.services.turns.wait(this, this.tenant);
+    return this.#wait(at);
   }
 
   /** Whoever made us wait has room again. */

@@ -37,6 +37,8 @@ export class Tenant {
   commandLimits: CacheLimits | null = null;
   /** Shared with the reply queues of its sessions, so that a change reaches them. */
   readonly policies: CachePolicies = { unansweredRead: "miss" };
+  /** What it may still do in this turn of the event loop, while it is not alone; see turns.ts. */
+  readonly work = { turnAtMs: 0, left: 0 };
   name = "";
   isEnabled = false;
   #limits: Limits | null = null;

@@ -24,14 +24,23 @@
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { z } from "zod";
+import { sleep } from "../../core/runtime/clock.ts";
 import { missing, temporaryFolder } from "../harness/processes.ts";
-import { buildGenerator, type Generator, type Load, problemsOf, type Timing } from "./generator.ts";
+import {
+  buildGenerator,
+  type Generator,
+  type Load,
+  problemsOf,
+  type Target,
+  type Timing,
+} from "./generator.ts";
 import { describeMachine, openFilesMax } from "./machine.ts";
 import { benchPropagation, propagationText } from "./propagation.ts";
 import { machineText, type Result, type Round, resultOf, type Sample, tableOf } from "./report.ts";
-import { type Arena, SCENARIOS, type Scenario } from "./scenarios.ts";
+import { type Arena, SCENARIOS, type Scenario, type Storm } from "./scenarios.ts";
 import {
   type Server,
+  startCrowdedProxy,
   startEmbeddedStore,
   startMemwardProxy,
   startMemwardUp,
@@ -39,12 +48,17 @@ import {
   startPeerProxy,
   startPeerStore,
   startShards,
+  startStormProxy,
   warmMemward,
 } from "./servers.ts";
 
 /** Files of a server besides its sessions: shards, the state, the event loop's own. */
 const OPEN_FILES_EXTRA = 200;
 const PROPAGATION = "propagation";
+/** What a proxy of the arena "crowd" knows. */
+const CREDENTIALS = 100_000;
+/** A storm begins before what it is to disturb, and ends after it. */
+const STORM_LEAD_SECONDS = 0.5;
 
 const optionsSchema = z.strictObject({
   rounds: z.coerce.number().int().min(1).default(5),
@@ -56,7 +70,7 @@ const optionsSchema = z.strictObject({
 });
 type Options = z.infer<typeof optionsSchema>;
 
-type Pair = { subject: Server; peer: Server | undefined };
+type Pair = { subject: Server & { storm?: Target }; peer: Server | undefined };
 
 async function main(): Promise<void> {
   const options = readOptions();
@@ -124,6 +138,14 @@ const START: Record<Arena, (shards: readonly string[]) => Promise<Pair>> = {
   }),
   prefix: startMemwardWithPrefix,
   alone: async (shards) => ({ subject: await startMemwardProxy(shards), peer: undefined }),
+  storm: async (shards) => {
+    const subject = await startStormProxy(shards);
+    return { subject, peer: subject };
+  },
+  crowd: async (shards) => ({
+    subject: await startCrowdedProxy(shards, CREDENTIALS),
+    peer: await startMemwardProxy(shards),
+  }),
 };
 
 /** The noise floor: what the ratios of two equal servers look like. */
@@ -135,10 +157,11 @@ async function startPeers(arena: Arena, shards: readonly string[]): Promise<Pair
 /** Through both, though they share the shards: it also shows that both can write. */
 async function fill(generator: Generator, pair: Pair, load: Load): Promise<void> {
   const timing = { seconds: 0, warmup: 0, seed: 0 };
-  for (const server of [pair.subject, pair.peer]) {
+  for (const server of [pair.subject, pair.peer, pair.subject.storm]) {
     if (server === undefined) continue;
     const problems = problemsOf(await generator("fill", server, load, timing));
-    if (problems.length > 0) throw new Error(`${server.name} was not filled: ${problems.join()}`);
+    if (problems.length > 0)
+      throw new Error(`${pair.subject.name} was not filled: ${problems.join()}`);
   }
 }
 
@@ -146,13 +169,35 @@ type RoundPlan = { generator: Generator; pair: Pair; scenario: Scenario; timing:
 
 async function measureRound({ generator, pair, scenario, timing }: RoundPlan): Promise<Round> {
   const { command, load, peerLoad } = scenario;
-  const subject = () => sampleOf(generator(command, pair.subject, load, timing));
+  const subject = () =>
+    sampleOf(
+      inStorm(generator, pair.subject.storm, scenario.storm, timing, () =>
+        generator(command, pair.subject, load, timing),
+      ),
+    );
   const { peer: peerServer } = pair;
   if (peerServer === undefined) return { subject: await subject(), peer: undefined };
   const peer = () => sampleOf(generator(command, peerServer, peerLoad, timing));
   if (timing.seed % 2 === 0) return { subject: await subject(), peer: await peer() };
   const peerFirst = await peer();
   return { subject: await subject(), peer: peerFirst };
+}
+
+/** Runs `load` while `storm` rages, if there is one; its own figures are not looked at. */
+async function inStorm<T>(
+  generator: Generator,
+  target: Target | undefined,
+  storm: Storm | undefined,
+  timing: Timing,
+  load: () => Promise<T>,
+): Promise<T> {
+  if (target === undefined || storm === undefined) return load();
+  const seconds = timing.seconds + timing.warmup + 2 * STORM_LEAD_SECONDS;
+  const raging = generator(storm.command, target, storm.load, { ...timing, seconds, warmup: 0 });
+  await sleep(STORM_LEAD_SECONDS * 1_000);
+  const counts = await load();
+  await raging;
+  return counts;
 }
 
 /** A load that cannot run is a finding about its server, not the end of the bench. */
@@ -166,7 +211,7 @@ async function sampleOf(running: ReturnType<Generator>): Promise<Sample> {
 }
 
 const stopPair = ({ subject, peer }: Pair): Promise<unknown> =>
-  Promise.all([subject.stop(), peer?.stop()]);
+  Promise.all([subject.stop(), peer === subject ? undefined : peer?.stop()]);
 
 /** Not a load: it measures changes of the cluster state, and has a table of its own. */
 const isPropagationWanted = (options: Options): boolean =>

@@ -8,9 +8,13 @@ import type { Counts, Load } from "./generator.ts";
 /**
  * Who is compared: two proxies before the same memcacheds, two stores behind unix sockets, the
  * proxy process of a whole `memward up` with nutcracker, Memward's proxy with nobody, or with itself
- * by sessions with a key prefix and without.
+ * by sessions with a key prefix and without, a proxy in the storm of another cache with the same
+ * proxy in calm, or a proxy that knows 100,000 credentials with one that knows one.
  */
-export type Arena = "proxy" | "store" | "up" | "alone" | "prefix";
+export type Arena = "proxy" | "store" | "up" | "alone" | "prefix" | "storm" | "crowd";
+
+/** What another cache does meanwhile on the subject's proxy. */
+export type Storm = { command: "run" | "logins"; load: Load };
 
 export type Measure = {
   metric: keyof Counts;
@@ -30,6 +34,7 @@ export type Scenario = {
   peerLoad: Load;
   /** Memory is measured on servers that have carried no load before. */
   freshServers: boolean;
+  storm?: Storm;
   measures: Measure[];
 };
 
@@ -66,6 +71,13 @@ const fixedRate: Load = { ...mixed, rate: 20_000 };
 const idle: Load = { ...single, sessions: SESSIONS_IDLE, sources: SOURCES };
 const logins: Load = { ...single, sessions: LOGINS_AT_ONCE, sources: SOURCES };
 
+/** A cache that asks little and wants its answers at once. */
+const quiet: Load = { ...single, dialect: "binary", sessions: 10, rate: 1_000 };
+/** 20,000 logins come within some seconds; none of them waits for another. */
+const loginStorm: Load = { ...logins, dialect: "binary", sessions: 256 };
+const pipelineStorm: Load = { ...single, dialect: "binary", batch: 64, setPercent: 10 };
+const crowdedStorm: Load = { ...pipelineStorm, sessions: SESSIONS_MANY, batch: 16 };
+
 const cpu = (atMost?: number): Measure => ({
   metric: "cpuUs",
   unit: "CPU us/key",
@@ -73,6 +85,18 @@ const cpu = (atMost?: number): Measure => ({
   compare: "ratio",
   ...(atMost !== undefined && { atMost }),
 });
+const stormed = (name: string, title: string, storm: Storm): Scenario => ({
+  name,
+  title,
+  arena: "storm",
+  command: "run",
+  load: quiet,
+  peerLoad: quiet,
+  freshServers: false,
+  storm,
+  measures: [p99(), { ...p99(), metric: "p50Us", unit: "p50 us" }],
+});
+
 const p99 = (atMost?: number): Measure => ({ ...cpu(atMost), metric: "p99Us", unit: "p99 us" });
 
 const text = (name: string, title: string, load: Load, measures: Measure[]): Scenario => ({
@@ -132,5 +156,27 @@ export const SCENARIOS: readonly Scenario[] = [
     arena: "alone",
     command: "logins",
     load: { ...logins, dialect: "binary" },
+  },
+  stormed("storm-logins", "quiet cache while another logs in, 256 at once", {
+    command: "logins",
+    load: loginStorm,
+  }),
+  stormed("storm-pipelined", "quiet cache while another pipelines 64 on 50 sessions", {
+    command: "run",
+    load: pipelineStorm,
+  }),
+  stormed("storm-crowd", "quiet cache while another pipelines 16 on 1,000 sessions", {
+    command: "run",
+    load: crowdedStorm,
+  }),
+  {
+    ...text("credentials", "login with 100,000 credentials known", logins, [
+      { ...cpu(1.1), unit: "CPU us/login" },
+      { metric: "rssKb", unit: "RSS MB", scale: MB_PER_KB, compare: "value" },
+    ]),
+    arena: "crowd",
+    command: "logins",
+    load: { ...logins, dialect: "binary" },
+    peerLoad: { ...logins, dialect: "binary" },
   },
 ];

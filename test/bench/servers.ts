@@ -8,7 +8,8 @@ import { userInfo } from "node:os";
 import { join } from "node:path";
 import { parseEnv } from "node:util";
 import { z } from "zod";
-import { newCredential } from "../../core/cluster/credentials.ts";
+import { CHANGES_MAX } from "../../core/cluster/changes.ts";
+import { type Digest, newCredential } from "../../core/cluster/credentials.ts";
 import { openSqliteState } from "../../core/cluster/sqlite.ts";
 import type { Change } from "../../core/cluster/state.ts";
 import { clock, sleep } from "../../core/runtime/clock.ts";
@@ -34,6 +35,7 @@ export type Server = Target & { name: string; stop(): Promise<unknown> };
 const NUTCRACKER_HASH = "murmur";
 
 const CACHE = "default";
+const STORM_CACHE = "storm";
 const CACHE_BYTES = 512 * 1024 * 1024;
 const SHARD_DEADLINE_MS = 10_000;
 const START_DEADLINE_MS = 30_000;
@@ -70,8 +72,11 @@ export async function startPeerProxy(shards: readonly string[]): Promise<Server>
 }
 
 /** The proxy role alone, on a cluster state that names the memcacheds as its shards. */
-export async function startMemwardProxy(shards: readonly string[]): Promise<Server> {
-  return (await startProxyFor(shards, [""]))[0]!;
+export async function startMemwardProxy(
+  shards: readonly string[],
+  more: readonly Change[] = [],
+): Promise<Server> {
+  return (await startProxyFor(shards, [""], more))[0]!;
 }
 
 /** One proxy seen with two credentials: with a key prefix, and without. */
@@ -85,34 +90,24 @@ export async function startMemwardWithPrefix(
 
 const KEY_PREFIX = "tenant-a:";
 
-/** One proxy with a credential for each of the key prefixes. */
+/** One proxy with a credential for each of the key prefixes, and `more` in its state. */
 async function startProxyFor(
   shards: readonly string[],
   keyPrefixes: readonly string[],
+  more: readonly Change[] = [],
 ): Promise<Server[]> {
   const dataDir = newDataDir();
   const logins = keyPrefixes.map((keyPrefix) => ({ ...newCredential(), keyPrefix }));
-  const createdAtMs = clock.unixMs();
-  const rights = ["read", "write", "flush", "api"] as const;
   await seedState(dataDir, [
     cacheChange(),
-    ...logins.map(
-      ({ username, digest, keyPrefix }, index): Change => ({
-        kind: "credential",
-        id: username,
-        value: {
-          cache: CACHE,
-          digest,
-          rights: [...rights],
-          keyPrefix,
-          primary: index === 0,
-          label: "",
-          createdAtMs,
-        },
-      }),
+    ...logins.map(({ username, digest, keyPrefix }) =>
+      credentialChange(username, digest, CACHE, keyPrefix),
     ),
-    ...shards.map(shardChange),
+    ...shards.map((address, index) => shardChange(address, index)),
   ]);
+  for (let at = 0; at < more.length; at += CHANGES_MAX) {
+    await seedState(dataDir, more.slice(at, at + CHANGES_MAX));
+  }
   const listen = `127.0.0.1:${await freePort()}`;
   const plain = `127.0.0.1:${await freePort()}`;
   const proxy = {
@@ -131,6 +126,38 @@ async function startProxyFor(
     login: { address: listen, username, password },
     stop: () => running.stop(),
   }));
+}
+
+/**
+ * A proxy of two caches, each with memcacheds of its own: what one does to the other is done in the
+ * proxy. `storm` is the second one.
+ */
+export async function startStormProxy(
+  shards: readonly string[],
+): Promise<Server & { storm: Target }> {
+  const others = await startShards();
+  const { username, password, digest } = newCredential();
+  const server = await startMemwardProxy(shards, [
+    cacheChange(STORM_CACHE),
+    credentialChange(username, digest, STORM_CACHE),
+    ...others.addresses.map((address, index) => shardChange(address, index, STORM_CACHE)),
+  ]);
+  const { pids, login } = server;
+  const storm = { pids, plain: "", login: { address: login?.address ?? "", username, password } };
+  const stop = (): Promise<unknown> => Promise.all([server.stop(), others.stop()]);
+  return { ...server, storm, stop };
+}
+
+/** A proxy that knows so many credentials more than the one that is used. */
+export async function startCrowdedProxy(
+  shards: readonly string[],
+  credentialCount: number,
+): Promise<Server> {
+  const { digest } = newCredential();
+  const more = Array.from({ length: credentialCount }, (_, index) =>
+    credentialChange(`crowd-${index}`, digest),
+  );
+  return startMemwardProxy(shards, more);
 }
 
 /** Everything, as `npm start` runs it; the pid is that of the proxy process. */
@@ -233,23 +260,34 @@ async function shardAddress(dataDir: string, running: Running): Promise<string> 
 
 const nodeName = (index: number): string => `node-${index + 1}`;
 
-const cacheChange = (): Change => ({
+const cacheChange = (cache = CACHE): Change => ({
   kind: "cache",
-  id: CACHE,
+  id: cache,
+  value: { name: cache, bytes: CACHE_BYTES, createdAtMs: clock.unixMs() },
+});
+
+const credentialChange = (
+  username: string,
+  digest: Digest,
+  cache = CACHE,
+  keyPrefix = "",
+): Change => ({
+  kind: "credential",
+  id: username,
   value: {
-    name: CACHE,
-    bytes: CACHE_BYTES,
-    pool: "managed",
-    enabled: true,
+    cache,
+    digest,
+    rights: ["read", "write", "flush", "api"],
+    keyPrefix,
     createdAtMs: clock.unixMs(),
   },
 });
 
-const shardChange = (address: string, index: number): Change => ({
+const shardChange = (address: string, index: number, cache = CACHE): Change => ({
   kind: "shard",
-  id: `${CACHE}/${nodeName(index)}`,
+  id: `${cache}/${nodeName(index)}`,
   value: {
-    cache: CACHE,
+    cache,
     node: nodeName(index),
     address,
     bytes: CACHE_BYTES / 2,
