@@ -1,13 +1,35 @@
-/** How `npm test` runs the tests: each file in a process of its own, as many as there are cores. */
-import { defineConfig } from "vitest/config";
+/**
+ * How `npm test` runs the tests: each file in a process of its own, as many as there are cores. All
+ * run on the io layer that serves by itself: the native one, where its addon was built. Then those
+ * about bytes, pressure and endings run again on `net`, which serves everybody else.
+ */
+import { existsSync } from "node:fs";
+import { defineConfig, type TestProjectInlineConfiguration } from "vitest/config";
+import { addonPath } from "./core/io/native/build.mjs";
+
+const AGAIN_ON_NET = [
+  "test/proxy/client/{order,pressure,stopping}.test.ts",
+  "test/proxy/routing/{link,linkLoad,linkTime,gather}.test.ts",
+  "test/backend/embedded/server.test.ts",
+  "test/e2e/{backpressure,bad-input,drain-on-sigterm}.test.ts",
+];
+
+const all: TestProjectInlineConfiguration = {
+  extends: true,
+  test: { name: "auto", include: ["test/**/*.test.ts"] },
+};
+const net: TestProjectInlineConfiguration = {
+  extends: true,
+  test: { name: "net", include: AGAIN_ON_NET, env: { MEMWARD_IO: "net" } },
+};
 
 export default defineConfig({
   test: {
-    include: ["test/**/*.test.ts"],
     pool: "forks",
     execArgv: ["--disable-warning=ExperimentalWarning"],
     // Generous: a limit for hanging tests, not a promise about speed.
     testTimeout: 30_000,
     hookTimeout: 60_000,
+    projects: existsSync(addonPath()) ? [all, net] : [all],
   },
 });

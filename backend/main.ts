@@ -1,6 +1,7 @@
 /** The backend role: the agents of its nodes and their metrics. Wiring only. */
 import { resolve } from "node:path";
 import type { ClusterState } from "../core/cluster/state.ts";
+import { layerFacts } from "../core/io/layer.ts";
 import { Loop } from "../core/io/loop.ts";
 import type { Logger } from "../core/runtime/log.ts";
 import type { RunningRole } from "../core/runtime/role.ts";
@@ -34,7 +35,8 @@ export async function startBackend(
   options: BackendOptions,
   { state, log }: BackendContext,
 ): Promise<RunningRole> {
-  const loop = new Loop();
+  const loop = new Loop({ io: options.io });
+  log.info(layerFacts(loop), "io layer");
   const agents: Agent[] = [];
   const drain = async (): Promise<void> => {
     await Promise.all(agents.map((agent) => agent.drain()));
@@ -64,7 +66,7 @@ export async function startBackend(
         [...agent.shards.values()].map(({ shard }) => shard.address),
       );
     },
-    registry: createBackendRegistry(agents),
+    registry: createBackendRegistry(agents, loop),
     ready: () => agents.every((agent) => agent.isReady),
     drain,
   };

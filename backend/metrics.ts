@@ -1,4 +1,6 @@
 /** The metrics of a node as rows, and where their values are read. */
+import { IO_LAYER_METRIC } from "../core/io/layer.ts";
+import type { Loop } from "../core/io/loop.ts";
 import {
   createRegistry,
   type MetricTable,
@@ -11,6 +13,7 @@ import type { Figures } from "./engine.ts";
 const LABELS = ["cache", "shard"] as const;
 
 export const BACKEND_METRICS = {
+  io: IO_LAYER_METRIC,
   items: {
     name: "memward_shard_items",
     kind: "gauge",
@@ -91,7 +94,7 @@ export const BACKEND_METRICS = {
   },
 } as const satisfies MetricTable;
 
-export function createBackendRegistry(agents: readonly Agent[]): Registry {
+export function createBackendRegistry(agents: readonly Agent[], loop: Loop): Registry {
   const registry = createRegistry();
   type Emit = (reading: number, cache: string, shard: string) => void;
   const each =
@@ -106,6 +109,7 @@ export function createBackendRegistry(agents: readonly Agent[]): Registry {
     };
   const figure = (name: keyof Figures) => each(({ shard }) => shard.figures()[name]);
   registerMetrics(registry, BACKEND_METRICS, {
+    io: (emit) => emit(1, loop.io),
     items: figure("items"),
     bytes: figure("bytes"),
     limit: figure("limit"),

@@ -1,6 +1,7 @@
 /** Options of the backend role: the `backend` section of a configuration file. */
 import { z } from "zod";
 import { NAME_PATTERN } from "../core/cluster/records.ts";
+import { IO_CHOICES } from "../core/io/wire.ts";
 
 export const ENGINES = ["embedded", "memcached"] as const;
 
@@ -59,6 +60,12 @@ export const nodeOptions = z.strictObject({
 });
 
 export const backendOptions = z.strictObject({
+  io: z
+    .enum(IO_CHOICES)
+    .default("auto")
+    .describe(
+      "Who moves the bytes: native (our addon, Linux), net (Node's sockets), or what is there",
+    ),
   nodes: z
     .array(nodeOptions)
     .min(1)

@@ -1,6 +1,7 @@
 /** The proxy role: its workers, its record in the cluster state, its metrics. Wiring only. */
 import { Presence } from "../core/cluster/presence.ts";
 import type { ClusterState } from "../core/cluster/state.ts";
+import { layerFacts } from "../core/io/layer.ts";
 import { clock } from "../core/runtime/clock.ts";
 import { reachableAddress } from "../core/runtime/config.ts";
 import type { Logger } from "../core/runtime/log.ts";
@@ -89,7 +90,8 @@ export async function startProxy(
     changeCount: () => directory.changeCount,
   });
   usage.start();
-  log.info({ ...bound, advertised, workers: options.workers }, "serving clients");
+  const io = layerFacts(first.services.loop);
+  log.info({ ...bound, advertised, workers: options.workers, ...io }, "serving clients");
 
   return {
     addresses: [...bound.listen, ...bound.plain],

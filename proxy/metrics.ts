@@ -1,4 +1,5 @@
 /** The metrics of a proxy as rows, and where their values are read. */
+import { IO_LAYER_METRIC } from "../core/io/layer.ts";
 import { COMMANDS, RESULT_COUNT, RESULTS } from "../core/protocol/command.ts";
 import {
   createRegistry,
@@ -17,6 +18,7 @@ import type { Tenant } from "./tenant/tenant.ts";
 import type { Worker } from "./worker.ts";
 
 export const PROXY_METRICS = {
+  io: IO_LAYER_METRIC,
   requests: {
     name: "memward_proxy_requests_total",
     kind: "counter",
@@ -178,6 +180,7 @@ export function createWorkerRegistry(worker: Worker): Registry {
   const { counters, directory } = services;
   const tenants = (): Iterable<Tenant> => directory.tenants.values();
   registerMetrics(registry, PROXY_METRICS, {
+    io: (emit) => emit(1, services.loop.io),
     requests: (emit) => {
       for (const tenant of tenants()) {
         tenant.counters.requests.forEach((value, index) => {

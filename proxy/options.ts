@@ -1,5 +1,6 @@
 /** Options of the proxy role: the `proxy` section of a configuration file. */
 import { z } from "zod";
+import { IO_CHOICES } from "../core/io/wire.ts";
 
 const address = z.string().describe("host:port, an IPv6 host in brackets");
 
@@ -29,6 +30,12 @@ export const proxyOptions = z.strictObject({
     .max(64)
     .default(1)
     .describe("Event loops that share the listening ports; more than one when a core is full"),
+  io: z
+    .enum(IO_CHOICES)
+    .default("auto")
+    .describe(
+      "Who moves the bytes: native (our addon, Linux), net (Node's sockets), or what is there",
+    ),
   sessionsMax: z
     .int()
     .min(1)

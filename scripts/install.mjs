@@ -1,12 +1,13 @@
 /**
- * Installs the npm packages when they are missing or are not those of package-lock.json; otherwise
- * does nothing, in a few milliseconds. Plain JavaScript for Node 20: it runs before the pinned
+ * Installs the npm packages when they are missing or are not those of package-lock.json, and builds
+ * the addon of the io layer where it can be; otherwise does nothing, in a few milliseconds. Plain JavaScript for Node 20: it runs before the pinned
  * Node is there. Used by `npm start` and `npm test`.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { buildAddon } from "../core/io/native/build.mjs";
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const MODULES = join(ROOT, "node_modules");
@@ -24,7 +25,15 @@ export function missingPackage() {
   return existsSync(join(MODULES, ".bin", "node")) ? undefined : "node";
 }
 
+/** False when the packages cannot be had. Without the addon everything runs, at more CPU. */
 export function install() {
+  if (!installPackages()) return false;
+  const problem = buildAddon();
+  if (problem !== undefined) console.error(`memward: io layer net, not native: ${problem}`);
+  return true;
+}
+
+function installPackages() {
   const missing = missingPackage();
   if (missing === undefined) return true;
   console.error(`memward: installing npm packages (${missing} is missing), about half a minute…`);

@@ -192,6 +192,7 @@ class Supervisor implements InstanceView {
           .filter((_, at) => at % options.listen.length === index)
           .map((plainAddress) => ({ address: plainAddress, cache: DEFAULT_CACHE })),
         workers: options.workers,
+        io: options.io,
       }),
     );
     await this.#forgetRemovedNodes();
@@ -205,7 +206,7 @@ class Supervisor implements InstanceView {
    * values are kept in processes of their own, so are the nodes: what kills one spares the others.
    */
   #makeNodes(): void {
-    const { engine, memcachedPath } = this.#parts.options;
+    const { engine, memcachedPath, io } = this.#parts.options;
     const { socketDir } = this.#parts.directory;
     const nodes = this.#nodeNames.map((name) => ({
       name,
@@ -220,7 +221,7 @@ class Supervisor implements InstanceView {
     groups.forEach((group, index) => {
       const name = engine === "embedded" ? "nodes" : (group[0]?.name ?? "");
       const abandoned = index === 0 ? abandonedDirs : [];
-      const child = this.#child("backend", name, { nodes: group, abandonedDirs: abandoned });
+      const child = this.#child("backend", name, { io, nodes: group, abandonedDirs: abandoned });
       for (const node of group) this.#nodes.set(node.name, child);
     });
   }

@@ -4,6 +4,7 @@
  */
 import { z } from "zod";
 import { type EtcdOptions, etcdOptions, stateOption } from "../core/cluster/open.ts";
+import { IO_CHOICES } from "../core/io/wire.ts";
 import { addressOption, sizeOption } from "../core/runtime/config.ts";
 import { LOG_LEVELS } from "../core/runtime/log.ts";
 
@@ -87,6 +88,11 @@ export const upOptions = z.strictObject({
     .max(WORKER_COUNT_MAX)
     .default(1)
     .describe("event loops of each proxy, threads that share its port"),
+  io: z
+    .enum(IO_CHOICES)
+    .default("auto")
+    .describe("who moves the bytes: native (our addon), net (Node's sockets), or what is there")
+    .meta({ word: "LAYER" }),
   plain: z
     .array(addressOption())
     .max(LISTENER_COUNT_MAX)

@@ -57,6 +57,8 @@ export class Connection {
   /** The piece on the wire, while the kernel has not taken it. */
   #wiredSize = 0;
   #wiredSlabAt = -1;
+  /** What of `unsentSize` the loop has counted. */
+  #waitingSize = 0;
   #leftover: Buffer | null = null;
   #leftoverSize = 0;
   #ending = false;
@@ -165,7 +167,7 @@ export class Connection {
   /** Copies `size` bytes to the output. */
   append(bytes: Uint8Array, from: number, size: number): void {
     if (!this.#dirty) this.#markDirty();
-    this.#count(size);
+    this.unsentSize += size;
     if (this.#slabAt >= 0 && this.#fill + size <= SLAB_SIZE) {
       this.loop.arena.move(this.#slabAt + this.#fill, bytes, from, size);
       this.#fill += size;
@@ -178,21 +180,16 @@ export class Connection {
   adopt(bytes: Buffer): void {
     if (bytes.length === 0) return;
     if (!this.#dirty) this.#markDirty();
-    this.#count(bytes.length);
+    this.unsentSize += bytes.length;
     this.#closeSlab();
     this.#enqueue(bytes, -1);
   }
 
   /** Goes out at once, before all output that is corked. */
   greet(bytes: Buffer): void {
-    this.#count(bytes.length);
+    this.unsentSize += bytes.length;
     this.#wiredSize = bytes.length;
     if (this.#wire.write(bytes)) this.#settle();
-  }
-
-  #count(size: number): void {
-    this.unsentSize += size;
-    this.loop.unsentSize += size;
   }
 
   #appendAcross(bytes: Uint8Array, from: number, size: number): void {
@@ -250,15 +247,24 @@ export class Connection {
   flush(): void {
     if (this.corked) return;
     this.#dirty = false;
-    if (this.isOpen && this.#wiredSize === 0) this.#send();
+    if (!this.isOpen) return;
+    if (this.#wiredSize === 0) this.#send();
+    else this.#countWaiting();
   }
 
   /** The kernel has taken the piece on the wire, or the wire has given it up. */
   written(): void {
     this.#settle();
-    if (!this.isOpen) return;
+    if (!this.isOpen) return this.#countWaiting();
     this.loop.turn();
     if (!this.corked) this.#send();
+  }
+
+  /** The kernel has taken so much of the piece on the wire, and more is to come. */
+  wrote(size: number): void {
+    this.#wiredSize -= size;
+    this.unsentSize -= size;
+    this.writtenSize += size;
   }
 
   /** Puts one piece after another on the wire, until one is not taken at once. */
@@ -269,11 +275,18 @@ export class Connection {
       this.#settle();
     }
     if (!this.isOpen) return;
+    this.#countWaiting();
     if (this.#ending && this.unsentSize === 0) this.#wire.end();
     if (this.#wasFull && this.unsentSize < LOW_WATER_SIZE) {
       this.#wasFull = false;
       this.#receiver.drained();
     }
+  }
+
+  /** What is still unsent after a flush waits for the kernel. */
+  #countWaiting(): void {
+    this.loop.unsentSize += this.unsentSize - this.#waitingSize;
+    this.#waitingSize = this.unsentSize;
   }
 
   #sendPiece(): boolean {
@@ -299,11 +312,7 @@ export class Connection {
 
   /** What was on the wire is done with; its slab is free again. */
   #settle(): void {
-    const size = this.#wiredSize;
-    this.#wiredSize = 0;
-    this.unsentSize -= size;
-    this.writtenSize += size;
-    this.loop.unsentSize -= size;
+    this.wrote(this.#wiredSize);
     if (this.#wiredSlabAt < 0) return;
     this.loop.arena.give(this.#wiredSlabAt);
     this.#wiredSlabAt = -1;
@@ -346,8 +355,8 @@ export class Connection {
     for (const { slabAt } of this.#queue) if (slabAt >= 0) loop.arena.give(slabAt);
     this.#slabAt = -1;
     this.#queue = NO_PIECES;
-    loop.unsentSize -= this.unsentSize - this.#wiredSize;
     this.unsentSize = this.#wiredSize;
+    this.#countWaiting();
     this.#dropLeftover();
     this.#wire.close();
     this.#receiver.closed(reason);

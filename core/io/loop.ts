@@ -7,8 +7,17 @@
 import { clock } from "../runtime/clock.ts";
 import { Arena } from "./arena.ts";
 import type { Connection } from "./connection.ts";
-import { NetLayer } from "./net.ts";
-import type { Acceptor, Connecting, Endpoint, Layer, Listening, ListenOptions } from "./wire.ts";
+import { openLayer } from "./layer.ts";
+import type {
+  Acceptor,
+  Connecting,
+  Endpoint,
+  IoChoice,
+  Layer,
+  LayerName,
+  Listening,
+  ListenOptions,
+} from "./wire.ts";
 
 /** 256 MB of address space, of which only what was once in use at the same time is resident. */
 const SLAB_COUNT = 8192;
@@ -17,7 +26,7 @@ export class Loop {
   readonly arena: Arena;
   /** Monotonic milliseconds, read at the first event of this turn. */
   nowMs: number = clock.nowMs();
-  /** Bytes appended that the kernel has not taken yet, over all connections. */
+  /** Bytes that the kernel did not take when they were flushed, over all connections. */
   unsentSize = 0;
   /** Bytes of half messages and of paused input, over all connections. */
   keptSize = 0;
@@ -29,9 +38,15 @@ export class Loop {
   #open = false;
   readonly #flushLater = (): void => this.flush();
 
-  constructor({ slabCount = SLAB_COUNT }: { slabCount?: number } = {}) {
+  /** Throws when a layer is asked for that cannot be used here. */
+  constructor({ slabCount = SLAB_COUNT, io = "auto" }: { slabCount?: number; io?: IoChoice } = {}) {
     this.arena = new Arena({ slabCount });
-    this.#layer = new NetLayer(this);
+    this.#layer = openLayer(this, io);
+  }
+
+  /** Who moves the bytes of this loop. */
+  get io(): LayerName {
+    return this.#layer.name;
   }
 
   /** Rejects with the system's error when the endpoint cannot be had. */
@@ -44,11 +59,17 @@ export class Loop {
     return this.#layer.connect(endpoint, receiver);
   }
 
-  /** Every callback that enters the data plane calls this first. */
-  turn(): void {
+  /** A turn that its layer begins, and ends by `flush`. */
+  enter(): void {
     if (this.#open) return;
     this.#open = true;
     this.nowMs = clock.nowMs();
+  }
+
+  /** Every other callback that enters the data plane calls this first. */
+  turn(): void {
+    if (this.#open) return;
+    this.enter();
     setImmediate(this.#flushLater);
   }
 
@@ -59,13 +80,14 @@ export class Loop {
 
   /** Writes what the turn has collected. Receivers may make more while we write: again, then. */
   flush(): void {
-    while (this.#dirty.length > 0) {
+    do {
       const batch = this.#dirty;
       this.#dirty = this.#flushing;
       this.#flushing = batch;
       for (let i = 0; i < batch.length; i++) batch[i]!.flush();
       batch.length = 0;
-    }
+      this.#layer.flush();
+    } while (this.#dirty.length > 0);
     this.#open = false;
   }
 }

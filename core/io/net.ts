@@ -29,6 +29,7 @@ const WIRE = Symbol("wire");
 type WiredSocket = net.Socket & { [WIRE]: NetWire };
 
 export class NetLayer implements Layer {
+  readonly name = "net";
   readonly #loop: Loop;
   /** Valid for one callback only, so all sockets can share it. */
   readonly #readBuffer: Buffer;
@@ -83,6 +84,9 @@ export class NetLayer implements Layer {
     });
     return connection;
   }
+
+  /** Sockets write when they are told to. */
+  flush(): void {}
 
   #attach(socket: net.Socket, receiver: Receiver): Connection {
     const { connection } = new NetWire(this.#loop, socket, receiver);

@@ -1,6 +1,6 @@
 /**
  * What lies below a connection: the seam between what is the same for all bytes (connection.ts)
- * and who moves them (`net.ts`). A layer opens wires; a wire reads into the arena, writes from
+ * and who moves them (`net.ts`, `native.ts`). A layer opens wires; a wire reads into the arena, writes from
  * where it is told to, and says when that was taken. It keeps nothing and decides nothing.
  */
 import { isIP } from "node:net";
@@ -68,10 +68,18 @@ export interface Wire {
   close(): void;
 }
 
+export type LayerName = "net" | "native";
+/** `auto` is the native layer where its addon was built, else the other. */
+export const IO_CHOICES = ["auto", "net", "native"] as const;
+export type IoChoice = (typeof IO_CHOICES)[number];
+
 export interface Layer {
+  readonly name: LayerName;
   /** Rejects with the system's error when the endpoint cannot be had. */
   listen(endpoint: Endpoint, options: ListenOptions, acceptor: Acceptor): Promise<Listening>;
   connect(endpoint: Endpoint, receiver: Connecting): Connection;
+  /** The end of a flush: what was kept until now to go out together goes out. */
+  flush(): void;
 }
 
 /** The endpoint that is written `unix:/path` or `host:port` (IPv6 in brackets). */

@@ -3,7 +3,7 @@
  * nutcracker and a C compiler; takes about eight minutes and wants a machine that does nothing else.
  *
  *   npm run bench -- [--rounds 5] [--seconds 2.2] [--warmup 0.4] [--only g50,m16]
- *                    [--json bench-results.json] [--noise-floor]
+ *                    [--io net|native] [--json bench-results.json] [--noise-floor]
  *
  * How to read the figures:
  * - Only ratios. In each round both proxies get the same load, seconds apart, in alternating
@@ -24,6 +24,8 @@
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { z } from "zod";
+import { Loop } from "../../core/io/loop.ts";
+import { IO_CHOICES } from "../../core/io/wire.ts";
 import { sleep } from "../../core/runtime/clock.ts";
 import { missing, temporaryFolder } from "../harness/processes.ts";
 import {
@@ -66,6 +68,7 @@ const optionsSchema = z.strictObject({
   warmup: z.coerce.number().min(0).default(0.4),
   only: z.string().optional(),
   json: z.string().default("bench-results.json"),
+  io: z.enum(IO_CHOICES).default("auto"),
   "noise-floor": z.boolean().default(false),
 });
 type Options = z.infer<typeof optionsSchema>;
@@ -79,7 +82,9 @@ async function main(): Promise<void> {
   if (process.platform !== "linux") return refuse("the load generator needs Linux (epoll)");
   if (absent !== undefined) return refuse(absent);
 
-  const machine = describeMachine();
+  // Every Memward below is a child of this process.
+  process.env["MEMWARD_IO"] = options.io;
+  const machine = { ...describeMachine(), io: new Loop({ io: options.io, slabCount: 1 }).io };
   process.stdout.write(`${machineText(machine)}\n\n`);
   const results = scenarios.length === 0 ? [] : await measureAll(scenarios, options);
   if (results.length > 0) process.stdout.write(`\n${tableOf(results)}\n\n${summaryOf(results)}\n`);
@@ -259,6 +264,7 @@ function readOptions(): Options {
         warmup: { type: "string" },
         only: { type: "string" },
         json: { type: "string" },
+        io: { type: "string" },
         "noise-floor": { type: "boolean" },
       },
     });

@@ -3,10 +3,10 @@
  * nothing is lost or told twice, and what is kept is bounded by what really came.
  */
 import fc from "fast-check";
-import { afterEach, describe, expect, test } from "vitest";
+import { afterEach, expect, test } from "vitest";
 import { HEADROOM_SIZE, READ_SIZE } from "../../../core/io/arena.ts";
 import { Loop } from "../../../core/io/loop.ts";
-import { Collector, KINDS, type Kind, openPair, type Pair, quiet, until } from "./pair.ts";
+import { Collector, describeWays, openPair, type Pair, quiet, until, type Way } from "./pair.ts";
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -19,9 +19,9 @@ afterEach(() => {
 
 type Reader = { loop: Loop; reader: Collector; pair: Pair };
 
-async function start(kind: Kind, loop = new Loop()): Promise<Reader> {
+async function start(way: Way, loop = new Loop({ io: way.io })): Promise<Reader> {
   const reader = new Collector();
-  const pair = await openPair(loop, reader, kind);
+  const pair = await openPair(loop, reader, way.kind);
   reader.connection = pair.near;
   open.push(pair);
   return { loop, reader, pair };
@@ -68,7 +68,7 @@ async function sendIn(pair: Pair, bytes: Buffer, cuts: readonly number[]): Promi
   }
 }
 
-describe.each(KINDS)("a connection that was %s", (kind) => {
+describeWays("a connection that was %s", (way) => {
   test.each([
     ["one byte at a time", [5, 0, 30, 1], "bytes"],
     ["small ones in one piece", [3, 0, 100, 7, 2_000], []],
@@ -78,7 +78,7 @@ describe.each(KINDS)("a connection that was %s", (kind) => {
     ["one larger than the read region", [READ_SIZE * 2 + 77, 1], [READ_SIZE, READ_SIZE + 1]],
     ["growing ones", [1, 10, 100, 1_000, 10_000, 100_000], [1, 3, 20, 130, 1_200, 12_000]],
   ] as const)("puts messages together again: %s", async (_, sizes, cuts) => {
-    const { loop, reader, pair } = await start(kind);
+    const { loop, reader, pair } = await start(way);
     const { messages } = readMessages(reader);
     const bodies = sizes.map(bodyOf);
     const stream = Buffer.concat(bodies.map(message));
@@ -100,7 +100,7 @@ describe.each(KINDS)("a connection that was %s", (kind) => {
     const cuts = fc.array(fc.nat(300_000), { maxLength: 12 });
     await fc.assert(
       fc.asyncProperty(sizes, cuts, async (messageSizes, wantedCuts) => {
-        const { loop, reader, pair } = await start(kind);
+        const { loop, reader, pair } = await start(way);
         const { messages } = readMessages(reader);
         const bodies = messageSizes.map(bodyOf);
         const stream = Buffer.concat(bodies.map(message));
@@ -120,7 +120,7 @@ describe.each(KINDS)("a connection that was %s", (kind) => {
   });
 
   test("is not looked at before as much is there as was needed", async () => {
-    const { reader, pair } = await start(kind);
+    const { reader, pair } = await start(way);
     const { messages, looks } = readMessages(reader);
     const stream = message(bodyOf(50_000, 1));
     await sendIn(pair, stream, [4, 10, 100, 1_000, 10_000, 20_000, 49_000]);
@@ -130,7 +130,7 @@ describe.each(KINDS)("a connection that was %s", (kind) => {
   });
 
   test("keeps what came and nothing of what was announced", async () => {
-    const { loop, reader, pair } = await start(kind);
+    const { loop, reader, pair } = await start(way);
     readMessages(reader);
     const before = process.memoryUsage().arrayBuffers;
     const announced = Buffer.alloc(4);
@@ -144,7 +144,7 @@ describe.each(KINDS)("a connection that was %s", (kind) => {
   });
 
   test("leaves a large message that was taken whole to who took it", async () => {
-    const { reader, pair } = await start(kind);
+    const { reader, pair } = await start(way);
     const kept: Buffer[] = [];
     const arena = pair.near.loop.arena.bytes;
     reader.take = (bytes, from, to) => {
@@ -166,7 +166,7 @@ describe.each(KINDS)("a connection that was %s", (kind) => {
   });
 });
 
-describe.each(KINDS)("a paused connection that was %s", (kind) => {
+describeWays("a paused connection that was %s", (way) => {
   /** Takes lines, and pauses behind each that says so. */
   function readLines(reader: Collector): string[] {
     const lines: string[] = [];
@@ -188,7 +188,7 @@ describe.each(KINDS)("a paused connection that was %s", (kind) => {
   }
 
   test("tells nothing until it is resumed, then everything in order", async () => {
-    const { loop, reader, pair } = await start(kind);
+    const { loop, reader, pair } = await start(way);
     const lines = readLines(reader);
     await sendIn(pair, Buffer.from("a\npause 1\nb\nc\npause 2\nd\nhalf"), []);
     await until("the first pause", () => pair.near.paused);
@@ -205,7 +205,7 @@ describe.each(KINDS)("a paused connection that was %s", (kind) => {
   });
 
   test("loses nothing however often it is paused", async () => {
-    const { loop, reader, pair } = await start(kind);
+    const { loop, reader, pair } = await start(way);
     const lines = readLines(reader);
     const sent = Array.from({ length: 3_000 }, (_, index) =>
       index % 3 === 0 ? `pause ${index}` : `${index} ${"x".repeat(index % 90)}`,
@@ -221,7 +221,7 @@ describe.each(KINDS)("a paused connection that was %s", (kind) => {
   });
 
   test("takes no more from the other side than a little", async () => {
-    const { loop, reader, pair } = await start(kind);
+    const { loop, reader, pair } = await start(way);
     const lines = readLines(reader);
     await sendIn(pair, Buffer.from("pause\n"), []);
     await until("the pause", () => pair.near.paused);
@@ -244,7 +244,7 @@ describe.each(KINDS)("a paused connection that was %s", (kind) => {
   });
 
   test("is told the end of input only behind what waits", async () => {
-    const { reader, pair } = await start(kind);
+    const { reader, pair } = await start(way);
     const lines = readLines(reader);
     const order = (): string[] => [...lines, ...reader.events];
     pair.far.end("a\npause\nb\npause\nc\n");
@@ -261,7 +261,7 @@ describe.each(KINDS)("a paused connection that was %s", (kind) => {
   });
 
   test("that is reset tells it once and keeps nothing", async () => {
-    const { loop, reader, pair } = await start(kind);
+    const { loop, reader, pair } = await start(way);
     readLines(reader);
     await sendIn(pair, Buffer.from("pause\nsome more\n"), []);
     await until("the pause", () => pair.near.paused);
@@ -275,9 +275,9 @@ describe.each(KINDS)("a paused connection that was %s", (kind) => {
   });
 });
 
-describe.each(KINDS)("a connection that was %s ends", (kind) => {
+describeWays("a connection that was %s ends", (way) => {
   test("with what the other side has sent before it closed", async () => {
-    const { reader, pair } = await start(kind);
+    const { reader, pair } = await start(way);
     pair.far.end("last words");
     await until("the end", () => reader.events.length > 0);
     expect(reader.bytes.toString()).toBe("last words");
@@ -285,7 +285,7 @@ describe.each(KINDS)("a connection that was %s ends", (kind) => {
   });
 
   test("once, with the reason, when the other side resets it", async () => {
-    const { reader, pair } = await start(kind);
+    const { reader, pair } = await start(way);
     await sendIn(pair, Buffer.from("x"), []);
     await until("it has come", () => reader.taken.length > 0);
     pair.far.resetAndDestroy();
@@ -296,7 +296,7 @@ describe.each(KINDS)("a connection that was %s ends", (kind) => {
   });
 
   test("in the middle of a look, and is not looked at again", async () => {
-    const { loop, reader, pair } = await start(kind);
+    const { loop, reader, pair } = await start(way);
     let lookCount = 0;
     reader.take = (_bytes, from) => {
       lookCount++;

@@ -2,12 +2,12 @@
  * What goes out over a real socket: in order, in one write per turn, held in slabs of the arena
  * that all come back, whatever becomes of the connection.
  */
-import { afterEach, describe, expect, test } from "vitest";
+import { afterEach, expect, test } from "vitest";
 import { SLAB_SIZE } from "../../../core/io/arena.ts";
 import { HIGH_WATER_SIZE } from "../../../core/io/connection.ts";
 import { Loop } from "../../../core/io/loop.ts";
 import { seededRandom } from "../../../core/runtime/random.ts";
-import { Collector, KINDS, type Kind, openPair, type Pair, quiet, until } from "./pair.ts";
+import { Collector, describeWays, openPair, type Pair, quiet, until, type Way } from "./pair.ts";
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -20,9 +20,9 @@ afterEach(() => {
 
 type Writer = { loop: Loop; events: string[]; pair: Pair };
 
-async function start(kind: Kind, loop = new Loop()): Promise<Writer> {
+async function start(way: Way, loop = new Loop({ io: way.io })): Promise<Writer> {
   const collector = new Collector();
-  const pair = await openPair(loop, collector, kind);
+  const pair = await openPair(loop, collector, way.kind);
   open.push(pair);
   return { loop, events: collector.events, pair };
 }
@@ -55,7 +55,7 @@ async function jam(writer: Writer, size = 16 * MIB): Promise<Buffer> {
   return bytes;
 }
 
-describe.each(KINDS)("output of a connection that was %s", (kind) => {
+describeWays("output of a connection that was %s", (way) => {
   test.each([
     ["one byte", [1]],
     ["a slab to the byte", [SLAB_SIZE]],
@@ -64,7 +64,7 @@ describe.each(KINDS)("output of a connection that was %s", (kind) => {
     ["one of many slabs", [10 * SLAB_SIZE + 5]],
     ["small and large mixed", [10, 100_000, 1, 40_000, 7]],
   ])("arrives in order: %s", async (_, sizes) => {
-    const writer = await start(kind);
+    const writer = await start(way);
     const parts = sizes.map((size, index) => pattern(size, index));
     for (const part of parts) append(writer.pair, part);
     const whole = Buffer.concat(parts);
@@ -75,7 +75,7 @@ describe.each(KINDS)("output of a connection that was %s", (kind) => {
   });
 
   test("is copied from the middle of what it is given", async () => {
-    const writer = await start(kind);
+    const writer = await start(way);
     writer.pair.near.append(Buffer.from("0123456789"), 3, 4);
     writer.pair.near.append(writer.loop.arena.bytes, 0, 0);
     await arrived(writer.pair, 4);
@@ -83,7 +83,7 @@ describe.each(KINDS)("output of a connection that was %s", (kind) => {
   });
 
   test("may come from the arena itself", async () => {
-    const writer = await start(kind);
+    const writer = await start(way);
     const bytes = pattern(50_000);
     bytes.copy(writer.loop.arena.bytes, 100);
     writer.pair.near.append(writer.loop.arena.bytes, 100, bytes.length);
@@ -93,7 +93,7 @@ describe.each(KINDS)("output of a connection that was %s", (kind) => {
   });
 
   test("of a turn is one write", async () => {
-    const writer = await start(kind);
+    const writer = await start(way);
     const before = writer.loop.writeCount;
     for (let count = 0; count < 100; count++) append(writer.pair, Buffer.from("a reply\r\n"));
     expect(writer.loop.writeCount).toBe(before);
@@ -102,7 +102,7 @@ describe.each(KINDS)("output of a connection that was %s", (kind) => {
   });
 
   test("keeps its place between copied and adopted bytes", async () => {
-    const writer = await start(kind);
+    const writer = await start(way);
     const parts = [10, 70_000, 20, 30, 50_000, 1].map((size, index) => pattern(size, index));
     for (const part of parts) {
       if (part.length > 40_000) writer.pair.near.adopt(part);
@@ -115,7 +115,7 @@ describe.each(KINDS)("output of a connection that was %s", (kind) => {
   });
 
   test("waits while corked, and goes on where it stopped", async () => {
-    const writer = await start(kind);
+    const writer = await start(way);
     writer.pair.near.corked = true;
     append(writer.pair, Buffer.from("one "));
     await quiet();
@@ -131,7 +131,7 @@ describe.each(KINDS)("output of a connection that was %s", (kind) => {
   });
 
   test("that was corked and not wanted any more is given back", async () => {
-    const writer = await start(kind);
+    const writer = await start(way);
     writer.pair.near.corked = true;
     append(writer.pair, pattern(5 * SLAB_SIZE));
     expect(writer.loop.arena.usedCount).toBeGreaterThan(0);
@@ -142,9 +142,9 @@ describe.each(KINDS)("output of a connection that was %s", (kind) => {
   });
 });
 
-describe.each(KINDS)("back-pressure of a connection that was %s", (kind) => {
+describeWays("back-pressure of a connection that was %s", (way) => {
   test("is full above the high-water mark, and tells once that it drained", async () => {
-    const writer = await start(kind);
+    const writer = await start(way);
     append(writer.pair, pattern(HIGH_WATER_SIZE));
     expect(writer.pair.near.isFull).toBe(false);
     append(writer.pair, pattern(1));
@@ -158,7 +158,7 @@ describe.each(KINDS)("back-pressure of a connection that was %s", (kind) => {
   });
 
   test("tells nobody who did not find it full", async () => {
-    const writer = await start(kind);
+    const writer = await start(way);
     const size = 4 * HIGH_WATER_SIZE;
     append(writer.pair, pattern(size));
     await arrived(writer.pair, size);
@@ -167,7 +167,7 @@ describe.each(KINDS)("back-pressure of a connection that was %s", (kind) => {
   });
 
   test("lasts until the other side reads, and nothing is lost", async () => {
-    const writer = await start(kind);
+    const writer = await start(way);
     const first = await jam(writer);
     expect(writer.pair.near.isFull).toBe(true);
     const second = pattern(300_000, 9);
@@ -185,9 +185,9 @@ describe.each(KINDS)("back-pressure of a connection that was %s", (kind) => {
   });
 
   test("does not touch what is on its way while slabs are used again", async () => {
-    const loop = new Loop({ slabCount: 1_024 });
-    const slow = await start(kind, loop);
-    const quick = await start(kind, loop);
+    const loop = new Loop({ slabCount: 1_024, io: way.io });
+    const slow = await start(way, loop);
+    const quick = await start(way, loop);
     const expected = await jam(slow);
     for (let round = 0; round < 50; round++) {
       const size = quick.pair.farSize();
@@ -201,9 +201,9 @@ describe.each(KINDS)("back-pressure of a connection that was %s", (kind) => {
   });
 });
 
-describe.each(KINDS)("slabs of a connection that was %s come back", (kind) => {
+describeWays("slabs of a connection that was %s come back", (way) => {
   test("when the other side resets it in the middle of a write", async () => {
-    const writer = await start(kind);
+    const writer = await start(way);
     await jam(writer);
     append(writer.pair, pattern(100_000));
     expect(writer.loop.arena.usedCount).toBeGreaterThan(0);
@@ -215,7 +215,7 @@ describe.each(KINDS)("slabs of a connection that was %s come back", (kind) => {
   });
 
   test("when we destroy it in the middle of a write", async () => {
-    const writer = await start(kind);
+    const writer = await start(way);
     await jam(writer);
     append(writer.pair, pattern(100_000));
     writer.pair.near.destroy();
@@ -225,7 +225,7 @@ describe.each(KINDS)("slabs of a connection that was %s come back", (kind) => {
   });
 
   test("when it is destroyed before anything was written", async () => {
-    const writer = await start(kind);
+    const writer = await start(way);
     append(writer.pair, pattern(200_000));
     writer.pair.near.destroy();
     await quiet();
@@ -234,7 +234,7 @@ describe.each(KINDS)("slabs of a connection that was %s come back", (kind) => {
   });
 
   test("when the other side is gone and we write all the same", async () => {
-    const writer = await start(kind);
+    const writer = await start(way);
     writer.pair.far.resetAndDestroy();
     for (let count = 0; count < 20 && writer.pair.near.isOpen; count++) {
       append(writer.pair, pattern(100_000));
@@ -246,10 +246,10 @@ describe.each(KINDS)("slabs of a connection that was %s come back", (kind) => {
   });
 
   test("after a hundred connections of every fate", async () => {
-    const loop = new Loop();
+    const loop = new Loop({ io: way.io });
     const random = seededRandom(7);
     for (let round = 0; round < 100; round++) {
-      const writer = await start(kind, loop);
+      const writer = await start(way, loop);
       const fate = Math.floor(random.next() * 5);
       if (fate < 3) writer.pair.far.pause();
       append(writer.pair, pattern(Math.floor(random.next() * 3 * MIB)));
@@ -266,9 +266,9 @@ describe.each(KINDS)("slabs of a connection that was %s come back", (kind) => {
   });
 });
 
-describe.each(KINDS)("an end of a connection that was %s", (kind) => {
+describeWays("an end of a connection that was %s", (way) => {
   test("comes behind everything that was appended", async () => {
-    const writer = await start(kind);
+    const writer = await start(way);
     let isEnded = false;
     writer.pair.far.on("end", () => {
       isEnded = true;
@@ -284,7 +284,7 @@ describe.each(KINDS)("an end of a connection that was %s", (kind) => {
   });
 
   test("of an idle connection comes too", async () => {
-    const writer = await start(kind);
+    const writer = await start(way);
     let isEnded = false;
     writer.pair.far.on("end", () => {
       isEnded = true;
@@ -295,7 +295,7 @@ describe.each(KINDS)("an end of a connection that was %s", (kind) => {
   });
 
   test("does not wait for ever for the other side to close too", async () => {
-    const writer = await start(kind);
+    const writer = await start(way);
     append(writer.pair, Buffer.from("bye"));
     writer.pair.near.end();
     await until("it is closed", () => writer.events.length > 0);
@@ -304,7 +304,7 @@ describe.each(KINDS)("an end of a connection that was %s", (kind) => {
   });
 
   test("does not wait for ever for the other side to read", async () => {
-    const writer = await start(kind);
+    const writer = await start(way);
     await jam(writer);
     writer.pair.near.end();
     await until("it is closed", () => writer.events.some((event) => event.startsWith("closed")));
@@ -313,10 +313,10 @@ describe.each(KINDS)("an end of a connection that was %s", (kind) => {
   });
 });
 
-describe("a full arena", () => {
+describeWays("a full arena of a connection that was %s", (way) => {
   test("sends from the heap instead, and everything arrives", async () => {
-    const loop = new Loop({ slabCount: 2 });
-    const writers = [await start("accepted", loop), await start("connected", loop)];
+    const loop = new Loop({ slabCount: 2, io: way.io });
+    const writers = [await start(way, loop), await start(way, loop)];
     const parts = [50_000, 10, 200_000, 1, 1, 90_000].map((size, index) => pattern(size, index));
     for (const part of parts) for (const { pair } of writers) append(pair, part);
     expect(loop.arena.usedCount).toBe(2);
@@ -329,8 +329,8 @@ describe("a full arena", () => {
   });
 
   test("counts what the heap holds as unsent", async () => {
-    const loop = new Loop({ slabCount: 1 });
-    const writer = await start("accepted", loop);
+    const loop = new Loop({ slabCount: 1, io: way.io });
+    const writer = await start(way, loop);
     const bytes = await jam(writer, 12 * MIB);
     expect(writer.pair.near.isFull).toBe(true);
     writer.pair.far.resume();

@@ -1,13 +1,33 @@
 /** Two ends of a real TCP connection on loopback: one is a `Connection`, the other a bare socket. */
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import { describe } from "vitest";
 import type { Connection } from "../../../core/io/connection.ts";
+import { nativeProblem } from "../../../core/io/layer.ts";
 import type { Loop } from "../../../core/io/loop.ts";
-import type { Connecting, Receiver } from "../../../core/io/wire.ts";
+import type { Connecting, LayerName, Receiver } from "../../../core/io/wire.ts";
 
 /** How our end came about: accepted by a server of ours, or connected by us. */
 export type Kind = "accepted" | "connected";
-export const KINDS: readonly Kind[] = ["accepted", "connected"];
+/** And who moves its bytes. */
+export type Way = { io: LayerName; kind: Kind };
+const WAYS: readonly Way[] = [
+  { io: "net", kind: "accepted" },
+  { io: "net", kind: "connected" },
+  { io: "native", kind: "accepted" },
+  { io: "native", kind: "connected" },
+];
+
+/** Suites of a layer that this machine has not are skipped; `npm test` names what was skipped. */
+export const hasLayer = (io: LayerName): boolean => io === "net" || nativeProblem() === undefined;
+
+/** The suite in all ways; `%s` in its title becomes the way. */
+export function describeWays(title: string, suite: (way: Way) => void): void {
+  for (const way of WAYS) {
+    const name = title.replace("%s", `${way.kind} by ${way.io}`);
+    describe.skipIf(!hasLayer(way.io))(name, () => suite(way));
+  }
+}
 
 export type Pair = {
   near: Connection;

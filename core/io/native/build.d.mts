@@ -1,0 +1,2 @@
+export function addonPath(): string;
+export function buildAddon(): string | undefined;
