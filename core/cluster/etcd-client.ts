@@ -48,6 +48,7 @@ export interface EtcdClientOptions {
 
 /** gRPC status codes (https://grpc.io/docs/guides/status-codes/). */
 const CODE = {
+  cancelled: 1,
   invalidArgument: 3,
   notFound: 5,
   alreadyExists: 6,
@@ -79,7 +80,12 @@ export class EtcdFailure extends Error {
   }
 
   get isFinal(): boolean {
-    return FINAL_CODES.has(this.code) || this.isTooLarge;
+    return (FINAL_CODES.has(this.code) && !this.isLoginStale) || this.isTooLarge;
+  }
+
+  /** The token is too old, or users were changed since. Nothing was done; a new one will do. */
+  get isLoginStale(): boolean {
+    return this.code === CODE.unauthenticated || this.message.includes("auth store is old");
   }
 
   get isCompacted(): boolean {
@@ -96,7 +102,7 @@ export class EtcdFailure extends Error {
 
   /** etcd has not seen the request, so even a write may be tried elsewhere. */
   get isUnsent(): boolean {
-    if (this.code === CODE.unauthenticated) return true;
+    if (this.isLoginStale) return true;
     return this.code === CODE.unavailable && this.message.startsWith("No connection established");
   }
 }
@@ -178,6 +184,13 @@ const AS_IT_IS = {
   execute: async (work: (context: object) => unknown) => work({}),
 } as unknown as NonNullable<NonNullable<IOptions["faultHandling"]>["global"]>;
 
+export interface Stream<Q> {
+  write(message: Q): void;
+  cancel(): void;
+  /** Its endpoint says nothing: nobody should ask it any more. */
+  giveUp(): void;
+}
+
 export class EtcdClient {
   readonly #options: EtcdClientOptions;
   #index = 0;
@@ -208,35 +221,37 @@ export class EtcdClient {
 
   /**
    * A stream to the endpoint in use; `heard` is called with each message, `ended` once, whatever
-   * ended it. Cancelled when that endpoint is given up.
+   * ended it. It ends when that endpoint is given up, by anybody.
    */
   async stream<Q, R>(
-    {
-      service,
-      method,
-      deadlineMs,
-    }: { service: "Watch" | "Lease"; method: string; deadlineMs?: number },
+    call: { service: "Watch" | "Lease"; method: string; deadlineMs?: number },
     { heard, ended }: { heard(message: R): void; ended(failure: EtcdFailure): void },
-  ): Promise<{ write(message: Q): void; cancel(): void }> {
+  ): Promise<Stream<Q>> {
     const connection = this.#connected();
+    const { service, method, deadlineMs } = call;
     const options = deadlineMs === undefined ? {} : { deadline: clock.unixMs() + deadlineMs };
-    const stream = await connection.stream<Q, R>(service, method, options);
-    const end = (error: unknown): void => {
-      this.#streams.delete(stream);
-      ended(error instanceof EtcdFailure ? error : new EtcdFailure(error));
+    const failed = (error: unknown): EtcdFailure => {
+      const failure = error instanceof EtcdFailure ? error : new EtcdFailure(error);
+      if (failure.code !== CODE.cancelled) this.#giveUp(connection);
+      return failure;
     };
+    const opening = connection.stream<Q, R>(service, method, options);
+    const stream = await opening.catch((error: unknown) => {
+      throw failed(error);
+    });
+    const end = (error: unknown): void => {
+      if (this.#streams.delete(stream)) ended(failed(error));
+    };
+    this.#streams.add(stream);
     stream.on("error", end);
     stream.on("end", () => end(new Error("etcd ended the stream")));
     stream.on("data", heard);
-    this.#streams.add(stream);
     if (connection !== this.#connection) stream.cancel(); // Given up while it was opened.
-    return stream;
-  }
-
-  /** Whoever is asked next is another endpoint, or the same over new connections. */
-  giveUp(): void {
-    this.#disconnect();
-    this.#index = (this.#index + 1) % this.#options.endpoints.length;
+    return {
+      write: (message) => stream.write(message),
+      cancel: () => stream.cancel(),
+      giveUp: () => this.#giveUp(connection),
+    };
   }
 
   close(): void {
@@ -265,7 +280,7 @@ export class EtcdClient {
         if (!(error instanceof EtcdFailure)) throw error;
         this.assertOpen();
         if (error.isFinal) throw error;
-        if (connection === this.#connection) this.giveUp();
+        this.#giveUp(connection);
         const restMs = giveUpAtMs - clock.nowMs() - RETRY_DELAY_MS;
         if (restMs <= 0 || !mayRepeat(error)) throw this.unavailable(error);
       }
@@ -304,6 +319,13 @@ export class EtcdClient {
       ...(tls === undefined ? {} : { credentials }),
     };
     return new Connection(options, login);
+  }
+
+  /** Whoever is asked next is another endpoint, or the same over new connections. */
+  #giveUp(connection: Connection): void {
+    if (connection !== this.#connection) return; // Somebody was faster.
+    this.#disconnect();
+    this.#index = (this.#index + 1) % this.#options.endpoints.length;
   }
 
   #disconnect(): void {

@@ -11,7 +11,7 @@ import type { EtcdKeys } from "./etcd-keys.ts";
 import type { ClusterState, Seen, Watch } from "./state.ts";
 
 /** etcd confirms a watch at once, or hangs. */
-const CREATED_MS_MAX = 3_000;
+const ANSWER_MS_MAX = 3_000;
 const RETRY_DELAY_MS_MIN = 50;
 const RETRY_DELAY_MS_MAX = 1_000;
 
@@ -54,6 +54,7 @@ export class EtcdWatch implements Watch {
           this.#parts.troubled(undefined);
         });
         if (!isAhead || (await this.#isFuture())) await this.#reset();
+        else await sleep(RETRY_DELAY_MS_MIN);
       } catch (error) {
         if (this.#closed) return;
         this.#parts.troubled(error);
@@ -69,12 +70,12 @@ export class EtcdWatch implements Watch {
   #follow(established: () => void): Promise<boolean> {
     const { client, keys } = this.#parts;
     return new Promise((resolve, reject) => {
-      let isCreated = false;
+      let isAnswered = false;
       let held: Seen[] = [];
       const heard = (message: IWatchResponse): void => {
+        isAnswered = true;
         if (this.#closed) return;
         if (message.created && !message.canceled) {
-          isCreated = true;
           if (Number(message.header.revision) < this.#revision) return resolve(true);
           established();
         }
@@ -98,12 +99,11 @@ export class EtcdWatch implements Watch {
           this.#cancel = () => stream.cancel();
           if (this.#closed) return stream.cancel();
           stream.write({ create_request: { ...created, start_revision: this.#revision + 1 } });
-          return sleep(CREATED_MS_MAX);
-        })
-        .then(() => {
-          if (isCreated || this.#closed) return;
-          reject(new EtcdFailure(new Error("etcd does not answer")));
-          client.giveUp();
+          return sleep(ANSWER_MS_MAX).then(() => {
+            if (isAnswered || this.#closed) return;
+            reject(new EtcdFailure(new Error("etcd does not answer")));
+            stream.giveUp();
+          });
         })
         .catch(reject);
     }).finally(() => this.#cancel()) as Promise<boolean>;

@@ -25,7 +25,7 @@ import {
 const PROBE_INTERVAL_MS = 5_000;
 const PROBE_AWAY_INTERVAL_MS = 500;
 /** A start has other things to do first. */
-const FIRST_WRITE_DELAY_MS = 2_000;
+const FIRST_WRITE_DELAY_MS = 1_000;
 /** A snapshot is written anew when so many changes stand behind it, or one for each record. */
 const TAIL_REVISIONS_MIN = 10_000;
 const RETRY_DELAY_MS = 5_000;

@@ -8,7 +8,7 @@ import { startMemward } from "../harness/memward.ts";
 import { measurePropagation } from "../harness/propagation.ts";
 import { describeWith } from "./suite.ts";
 
-const COUNT = 10;
+const COUNT = 5;
 
 describeWith(["etcd"], "with the state in etcd", () => {
   test("credentials come and go on three proxies of different machines", async () => {
