@@ -262,12 +262,13 @@ export async function addCredential(
   memward: Memward,
   login: Login,
   rights: Credential["rights"],
+  keyPrefix = "",
 ): Promise<void> {
   await memward.state(async (state) => {
     const caches = (await state.list("cache")).entries;
     const cache = caches.find((entry) => entry.value.name === "default");
     const value = credential(cache?.id ?? "", login.password, rights);
-    await put(state, "credential", login.username, value);
+    await put(state, "credential", login.username, { ...value, keyPrefix });
   });
   await waitForLogin(memward, login);
 }
