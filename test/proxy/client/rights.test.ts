@@ -1,10 +1,10 @@
 /** What a credential may do: each command needs its right, in both dialects, and says so. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Right } from "../../../core/cluster/records.ts";
-import { Command, RESULT_COUNT, Result } from "../../../core/protocol/command.ts";
+import { COMMANDS, Command, RESULT_COUNT, Result } from "../../../core/protocol/command.ts";
 import { describeWith } from "../../e2e/suite.ts";
 import { type Memcached, startMemcached } from "../../harness/processes.ts";
-import { type PacketFields, packet, readPackets, type Wire } from "../../harness/wire.ts";
+import { OPCODE, type PacketFields, packet, readPackets, type Wire } from "../../harness/wire.ts";
 import { TestWorker } from "../worker.ts";
 
 const REFUSALS: Record<string, string> = {
@@ -55,16 +55,29 @@ const uint32 = (count: number): Buffer => Buffer.alloc(count * 4);
 const PACKETS: [Asked, PacketFields][] = [
   ["read", { opcode: "get", key: "k" }],
   ["read", { opcode: "getk", key: "k" }],
+  ["read", { opcode: "getq", key: "k" }],
+  ["read", { opcode: "getkq", key: "k" }],
   ["write", { opcode: "set", key: "k", extras: uint32(2), value: "x" }],
   ["write", { opcode: "setq", key: "k", extras: uint32(2), value: "x" }],
   ["write", { opcode: "add", key: "k", extras: uint32(2), value: "x" }],
   ["write", { opcode: "replace", key: "k", extras: uint32(2), value: "x" }],
+  ["write", { opcode: "addq", key: "k", extras: uint32(2), value: "x" }],
+  ["write", { opcode: "replaceq", key: "k", extras: uint32(2), value: "x" }],
   ["write", { opcode: "append", key: "k", value: "x" }],
+  ["write", { opcode: "appendq", key: "k", value: "x" }],
+  ["write", { opcode: "prepend", key: "k", value: "x" }],
+  ["write", { opcode: "prependq", key: "k", value: "x" }],
   ["write", { opcode: "delete", key: "k" }],
   ["write", { opcode: "deleteq", key: "k" }],
   ["write", { opcode: "increment", key: "k", extras: uint32(5) }],
+  ["write", { opcode: "incrementq", key: "k", extras: uint32(5) }],
+  ["write", { opcode: "decrement", key: "k", extras: uint32(5) }],
+  ["write", { opcode: "decrementq", key: "k", extras: uint32(5) }],
   ["write", { opcode: "touch", key: "k", extras: uint32(1) }],
   ["touch", { opcode: "gat", key: "k", extras: uint32(1) }],
+  ["touch", { opcode: "gatq", key: "k", extras: uint32(1) }],
+  ["touch", { opcode: "gatk", key: "k", extras: uint32(1) }],
+  ["touch", { opcode: "gatkq", key: "k", extras: uint32(1) }],
   ["flush", { opcode: "flush" }],
   ["flush", { opcode: "flushq" }],
 ];
@@ -77,6 +90,41 @@ const GRANTS: Record<string, readonly Right[]> = {
   "reader-writer": ["read", "write"],
   all: ["read", "write", "flush", "api"],
 };
+
+/** Of each command that says less when asked to: a refused noreply is silent, a refused q is not. */
+const QUIET_LINES: [line: string, isTold: boolean][] = [
+  ...["set", "add", "replace", "append", "prepend"].map((verb): [string, boolean] => [
+    `${verb} k 0 0 4 noreply\r\nmn\r\n`,
+    false,
+  ]),
+  ["cas k 0 0 4 1 noreply\r\nmn\r\n", false],
+  ["delete k noreply", false],
+  ["incr k 1 noreply", false],
+  ["decr k 1 noreply", false],
+  ["touch k 0 noreply", false],
+  ["mg k N30 q", true],
+  ["mg k T30 q k", true],
+  ["ms k 4 q\r\nmn\r\n", true],
+  ["md k q", true],
+  ["ma k q", true],
+];
+
+describe("the tables of these tests", () => {
+  test("know every command that needs a right", () => {
+    const verbs = new Set(LINES.map(([, line]) => line.split(" ")[0]));
+    const needed = COMMANDS.filter(({ access }) => access.length > 0).map(({ name }) => name);
+    expect(needed.filter((name) => !verbs.has(name.replace("_touch", "")))).toEqual([]);
+  });
+
+  test("know every opcode that works on keys, or on all of them", () => {
+    const known = new Set(PACKETS.map(([, { opcode }]) => opcode));
+    const others = ["quit", "quitq", "noop", "version", "stat", "verbosity"];
+    const needed = Object.keys(OPCODE).filter((name) => !/^sasl/.test(name));
+    expect(needed.filter((name) => !known.has(name as "get") && !others.includes(name))).toEqual(
+      [],
+    );
+  });
+});
 
 describeWith(["memcached"], "a credential", () => {
   let memcached: Memcached;
@@ -132,6 +180,30 @@ describeWith(["memcached"], "a credential", () => {
       expect(await wire.line("verbosity 1")).toBe("OK");
       expect(String(await wire.ask("stats\r\n", "END\r\n"))).toContain("STAT version ");
     });
+  });
+
+  test.each(QUIET_LINES)("that may only read says %j", async (line, isTold) => {
+    const all = await worker.openAs("all", "text");
+    await all.ask("set k 0 0 1\r\n5\r\nmn\r\n", "MN\r\n");
+    const wire = await worker.openAs("reader", "text");
+    const answer = isTold ? "CLIENT_ERROR credential is read-only\r\n" : "";
+    for (const split of ["whole", "bytes"] as const) {
+      await wire.send(`${line}\r\nget k\r\n`, split);
+      const { bytes } = await wire.readUntil("END\r\n");
+      expect(String(bytes)).toBe(`${answer}VALUE k 0 1\r\n5\r\nEND\r\n`);
+    }
+  });
+
+  test("without the right to flush does not reset the figures of everybody", async () => {
+    for (const [username, answer] of [
+      ["reader-writer", "CLIENT_ERROR credential may not reset stats"],
+      ["flusher", "RESET"],
+    ] as const) {
+      expect(await (await worker.openAs(username, "text")).line("stats reset")).toBe(answer);
+      const wire = await worker.openAs(username, "binary");
+      const { first } = await answered(wire, { opcode: "stat", key: "reset" });
+      expect(first?.status).toBe(answer === "RESET" ? 0 : 0x05);
+    }
   });
 
   test("that is refused is counted as refused", async () => {
