@@ -15,8 +15,8 @@ const COUNTERS = {
 type CounterName = keyof typeof COUNTERS;
 const NAMES = Object.keys(COUNTERS) as CounterName[];
 
-/** Its listening socket, which it counts as a connection, and the one that we ask by. */
-const OWN_CONNECTIONS = 2;
+/** The one that we ask by. */
+const OWN_CONNECTIONS = 1;
 
 export class Tally {
   #gauges = { items: 0, bytes: 0, limit: 0, connections: 0 };

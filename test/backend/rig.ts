@@ -71,8 +71,11 @@ export const cache = (bytes = 8 * MIB, name = "shop"): Cache =>
 export const putCache = (id: string, value: Cache | null): Promise<void> =>
   change({ kind: "cache", id, value } as Change);
 
-export async function eventually(check: () => Promise<void> | void): Promise<void> {
-  const giveUpAt = Date.now() + WAIT_MS_MAX;
+export async function eventually(
+  check: () => Promise<void> | void,
+  waitMsMax = WAIT_MS_MAX,
+): Promise<void> {
+  const giveUpAt = Date.now() + waitMsMax;
   for (;;) {
     try {
       return await check();
