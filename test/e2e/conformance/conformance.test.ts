@@ -1,7 +1,8 @@
 /**
  * Promise: Memward answers as memcached does. Each conversation is held with real memcached in
- * this run and then with an embedded shard, with the listener without login, and through logins;
- * the transcripts must be the same to the byte, except where `deviations.ts` says why not.
+ * this run and then with an embedded shard, with the listener without login, and through logins, on
+ * both engines; the transcripts must be the same to the byte, except where `deviations.ts` says why
+ * not.
  */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Memward, startMemward } from "../../harness/memward.ts";
@@ -104,6 +105,19 @@ describeWith(["memcached"], "conformance with real memcached", () => {
     compare("sessions that logged in", ALL, async () => ({
       name: "logged in",
       open: (dialect) => memward.open(dialect),
+    }));
+  });
+
+  describe("Memward on memcached", () => {
+    let other: Memward;
+    beforeAll(async () => {
+      other = await startMemward({ args: ["--memory", "256mb", "--engine", "memcached"] });
+    }, 60_000);
+    afterAll(() => other?.stop());
+
+    compare("sessions that logged in, on the engine memcached", ALL, async () => ({
+      name: "logged in",
+      open: (dialect) => other.open(dialect),
     }));
   });
 
