@@ -3,7 +3,7 @@ import { z } from "zod";
 
 /** Moments travel as text, like 2026-11-21T12:00:00Z. */
 export const momentInput = z.iso
-  .datetime({ offset: true, error: "a moment like 2026-11-21T12:00:00Z" })
+  .datetime({ offset: true, abort: true, error: "a moment like 2026-11-21T12:00:00Z" })
   .refine((text) => Date.parse(text) < MOMENT_MS_MAX, "before the year 3000");
 
 /** The year 3000. */
