@@ -201,13 +201,13 @@ who still does). Taking it back: credential change … --expires never.\n\n${CHA
     name: "env",
     summary: "make a credential and print the lines that an application needs",
     words: "CACHE",
-    details: `In a shell: eval "$(memward env CACHE)". For a file: memward env CACHE --plain > app.env.
+    details: `In a shell: eval "$(memward env CACHE)". For a file: memward env CACHE --dotenv > .env.
 Each call makes one more credential, labelled with who asked; credential list shows them all.`,
     rows: {
       ...loginRows,
       label: loginRows.label.describe("for people: who uses it; user@host unless given"),
       ...prefixRow,
-      plain: z.boolean().default(false).describe("KEY=VALUE lines for a file, without export"),
+      dotenv: z.boolean().default(false).describe("KEY=VALUE lines for a file, without export"),
       ...changeRows,
     },
     run: async ({ api, options, words }) => {
@@ -228,14 +228,14 @@ function whoAsks(): string {
 }
 
 /** Text that a shell reads as it is, whatever it holds. */
-function envLines(body: Json, { plain }: { plain: boolean }): string {
+function envLines(body: Json, { dotenv }: { dotenv: boolean }): string {
   const variables = Object.entries((field(body, "env") as object | undefined) ?? {});
   if (variables.length === 0) throw new Refusal("the API sent no variables");
   const lines = variables.map(([name, value]) => {
     const text = String(value);
-    const isBare = /^[\w.,:@%/+=[\]-]*$/.test(text) && (plain || !/[[\]]/.test(text));
+    const isBare = /^[\w.,:@%/+=[\]-]*$/.test(text) && (dotenv || !/[[\]]/.test(text));
     const safe = isBare ? text : `'${text.replaceAll("'", "'\\''")}'`;
-    return plain ? `${name}=${safe}\n` : `export ${name}=${safe}\n`;
+    return dotenv ? `${name}=${safe}\n` : `export ${name}=${safe}\n`;
   });
   return lines.join("");
 }
