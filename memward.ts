@@ -281,12 +281,10 @@ async function roleSchema(): Promise<z.ZodObject> {
 }
 
 async function statusSchema(): Promise<z.ZodObject> {
-  const { connectionRows, controlUrl } = await LOAD.connection();
+  const { control, tokenFile } = (await LOAD.connection()).connectionRows;
   const { statusOptions } = await LOAD.upOptions();
-  const control = controlUrl()
-    .optional()
-    .describe("ask the admin API there, not the directory of an instance");
-  return statusOptions.extend({ control, tokenFile: connectionRows.tokenFile });
+  const asked = control.describe("ask the admin API there, not the directory of an instance");
+  return statusOptions.extend({ control: asked, tokenFile });
 }
 
 /**

@@ -2,15 +2,20 @@
  * What all commands of the admin API share: where it is, who asks, and tables or JSON. Only these
  * options are also variables; a forgotten MEMWARD_YES or MEMWARD_PLAN must not decide anything.
  */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { z } from "zod";
 import { formatAddress, parseAddress } from "../core/runtime/config.ts";
 import { Api, findToken } from "./api.ts";
 import { type Command, type Options, print } from "./command.ts";
+import { listField, textField } from "./table.ts";
 
 const DEFAULT_URL = "http://127.0.0.1:8211";
 
 export const connectionRows = {
-  control: controlUrl().prefault(DEFAULT_URL).describe("where the admin API is"),
+  control: controlUrl()
+    .optional()
+    .describe(`where the admin API is (where the instance in DIR has it, else ${DEFAULT_URL})`),
   tokenFile: z
     .string()
     .min(1)
@@ -21,7 +26,7 @@ export const connectionRows = {
     .string()
     .min(1)
     .default(".memward")
-    .describe("directory of an instance on this machine, for its operator.token")
+    .describe("directory of an instance on this machine")
     .meta({ word: "DIR" }),
   json: z.boolean().default(false).describe("print what the API answers, as JSON"),
 };
@@ -37,7 +42,21 @@ export function openApi(
 ): Api {
   const variable = process.env["MEMWARD_TOKEN"];
   const { token, lookedFor } = findToken({ tokenFile, variable, dataDir });
-  return new Api({ url: control, token, lookedFor, ...limits });
+  return new Api({ url: control ?? urlOf(dataDir), token, lookedFor, ...limits });
+}
+
+const STATUS_SIZE_MAX = 1024 * 1024;
+
+/** What a running instance says in its directory (up/status.ts); where nothing can be read, ours. */
+function urlOf(dataDir: string): string {
+  try {
+    const text = readFileSync(join(dataDir, "run", "status.json"), "utf8");
+    const status: unknown = JSON.parse(text.slice(0, STATUS_SIZE_MAX));
+    const role = listField(status, "roles").find((one) => textField(one, "role") === "control");
+    return originOf(String(listField(role, "addresses")[0])) ?? DEFAULT_URL;
+  } catch {
+    return DEFAULT_URL; // No instance here, or another user's.
+  }
 }
 
 type Rows = Record<string, z.ZodType>;

@@ -1,5 +1,5 @@
 /** The commands of the admin API against scripted answers: what is asked, shown, and returned. */
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
@@ -353,9 +353,14 @@ describe("refused before anything is asked:", () => {
   });
 });
 
-test("the token of an instance is found in its directory", async () => {
+test("an instance of this machine is found by its directory, and its token there", async () => {
   vi.stubEnv("MEMWARD_TOKEN", "");
+  vi.stubEnv("MEMWARD_CONTROL", "");
   writeFileSync(join(folder, "operator.token"), "from-the-directory\n");
+  mkdirSync(join(folder, "run"));
+  const addresses = [api.url.replace("http://", ""), "127.0.0.1:9211"];
+  const status = { roles: [{ role: "state" }, { role: "control", addresses }] };
+  writeFileSync(join(folder, "run", "status.json"), JSON.stringify(status));
   await memward(`cache list --data-dir ${folder}`);
   expect(api.asked[0]?.token).toBe("Bearer from-the-directory");
 });
