@@ -201,7 +201,7 @@ who still does). Taking it back: credential change … --expires never.\n\n${CHA
     name: "env",
     summary: "make a credential and print the lines that an application needs",
     words: "CACHE",
-    details: `In a shell: eval "$(memward env CACHE)". For a file: memward env CACHE --dotenv > .env.
+    details: `In a shell: eval "$(memward env CACHE)". For a file: (umask 077; memward env CACHE --dotenv > .env)
 Each call makes one more credential, labelled with who asked; credential list shows them all.`,
     rows: {
       ...loginRows,

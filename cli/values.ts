@@ -115,8 +115,11 @@ export function momentForPeople(atMs: number, nowMs: number): string {
   const spanMs = Math.abs(nowMs - atMs);
   const [unit, lengthMs] = SPANS.find(([, length]) => spanMs >= length) ?? ["", 0];
   if (lengthMs === 0) return "now";
-  const span = `${countForPeople(Math.floor(spanMs / lengthMs))} ${unit}`;
-  return atMs > nowMs ? `in ${span}` : `${span} ago`;
+  const isAhead = atMs > nowMs;
+  // What was given as 24h is "in 24 h" a moment later, too.
+  const count = isAhead ? Math.round(spanMs / lengthMs) : Math.floor(spanMs / lengthMs);
+  const span = `${countForPeople(count)} ${unit}`;
+  return isAhead ? `in ${span}` : `${span} ago`;
 }
 
 /** How far away a moment is that the API names; "" when it is none. */

@@ -56,6 +56,7 @@ test.each([
   [-3 * 60_000 - 59_000, "3 min ago"],
   [-26 * 3_600_000, "1 d ago"],
   [12 * DAY_MS, "in 12 d"],
+  [12 * DAY_MS - 1, "in 12 d"],
   [-2_000 * DAY_MS, "2,000 d ago"],
 ])("a moment %d ms away is %s", (awayMs, expected) => {
   expect(momentForPeople(1e12 + awayMs, 1e12)).toBe(expected);
