@@ -105,6 +105,11 @@ export class Gate {
   }
 }
 
+/** Whom a request is from: an IPv4 address that came in IPv6's clothes without them. */
+export function addressOf({ ip }: { readonly ip: string }): string {
+  return ip.replace(/^::ffff:(?=\d+\.)/, "");
+}
+
 /** Attempts left, by address: a bucket that refills with time. IPv6 counts by network. */
 class Attempts {
   readonly #nowMs: () => number;

@@ -26,8 +26,6 @@ import { prepareOperatorToken } from "./token.ts";
 import { Upkeep } from "./upkeep.ts";
 import { View } from "./view.ts";
 
-const SERVICE_NAME = "memward";
-
 export interface ControlContext {
   state: ClusterState;
   log: Logger;
@@ -53,8 +51,8 @@ export async function startControl(
   const reach = new Reach({ state, clock, log });
   const broker = {
     parts,
-    catalog: catalogOf(plans, SERVICE_NAME),
-    key: openBrokerKey(join(dataDir, "broker.key")),
+    catalog: catalogOf(plans, options.brokerServiceName),
+    key: openBrokerKey(options.brokerKeyFile ?? join(dataDir, "broker.key")),
   };
   const server = await createApi({
     desk: { parts, version, awayMs: () => reach.awayMs() },
@@ -63,18 +61,8 @@ export async function startControl(
     log,
     tls,
     mount: async (api) => {
-      await api.register((scope) =>
-        memcachierApi(scope, {
-          parts,
-          credentialOf: (login, address) => gate.credentialOf(login, address),
-        }),
-      );
-      await api.register((scope) =>
-        brokerApi(scope, {
-          broker,
-          operatorOf: (text, address) => gate.operatorOf(text, address),
-        }),
-      );
+      await api.register((scope) => memcachierApi(scope, { parts, gate }));
+      await api.register((scope) => brokerApi(scope, { broker, gate }));
     },
   });
   const address = await listenApi(server, options.listen);

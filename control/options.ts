@@ -34,5 +34,15 @@ export const controlOptions = z.strictObject({
     .max(36_500)
     .default(AUDIT_DAYS_DEFAULT)
     .describe("how long audit records are kept"),
+  brokerServiceName: z
+    .string()
+    .regex(/^[A-Za-z0-9.-]{1,63}$/, "letters, digits, periods and hyphens, at most 63")
+    .default("memward")
+    .describe("name of the service in the broker's catalog; its ids are made from it"),
+  brokerKeyFile: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("what passwords of bindings are made from; default: broker.key beside the state"),
 });
 export type ControlOptions = z.output<typeof controlOptions>;

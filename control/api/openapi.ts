@@ -33,7 +33,10 @@ export function openApiDocument(endpoints: readonly Endpoint[], version: string)
       version,
       description:
         "Caches, credentials and operators of one Memward. Changes are in force on every proxy " +
-        "within a second; `?wait=applied` answers when they are, and names each proxy.",
+        "within a second; `?wait=applied` answers when they are, and names each proxy. A password " +
+        "is in the answer that makes it and nowhere else. Beside it on this port: MemCachier's API " +
+        "v2 under /api/v2/caches/ (where `sasl_password` is null but in the answer that makes it) " +
+        "and the Open Service Broker API 2.17 under /v2/.",
       license: { name: "Apache-2.0", identifier: "Apache-2.0" },
     },
     servers: [{ url: "/" }],

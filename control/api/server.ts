@@ -15,7 +15,7 @@ import { StateUnavailable } from "../../core/cluster/state.ts";
 import { formatAddress, parseAddress } from "../../core/runtime/config.ts";
 import type { Logger } from "../../core/runtime/log.ts";
 import { basicLogin } from "../basic.ts";
-import type { Gate, KnownLogin, Operator, Rejection } from "../gate.ts";
+import { addressOf, type Gate, type KnownLogin, type Operator, type Rejection } from "../gate.ts";
 import type { RequestCounters } from "../metrics.ts";
 import { whenApplied } from "../operations/applied.ts";
 import type { Context } from "../operations/change.ts";
@@ -305,11 +305,6 @@ function actorOf(caller: Caller | undefined): string {
   return caller.kind === "operator"
     ? `token:${caller.operator.name}`
     : `credential:${caller.login.username}`;
-}
-
-/** An IPv4 address that came in IPv6's clothes without them. */
-function addressOf(request: FastifyRequest): string {
-  return request.ip.replace(/^::ffff:(?=\d+\.)/, "");
 }
 
 /** For people and programs that ask what there is. Nothing secret, so no login. Made when asked. */

@@ -4,9 +4,9 @@
  * it is done, so nothing is ever polled for. Sections are named as in the specification.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import type { OperatorRole } from "../../core/cluster/records.ts";
 import { StateUnavailable } from "../../core/cluster/state.ts";
 import { basicLogin } from "../basic.ts";
+import { addressOf, type Gate } from "../gate.ts";
 import { bind, fetchBinding, unbind } from "./bindings.ts";
 import { type Answer, type Asker, answer, type Broker, failure } from "./broker.ts";
 import { isVersionServed, originatingIdentity, requestIdentity } from "./headers.ts";
@@ -18,11 +18,7 @@ const BODY_SIZE_MAX = 256 * 1024;
 
 export interface BrokerDoor {
   readonly broker: Broker;
-  /** The operator whose token it is. A number is an HTTP status: 429 after too many wrong ones. */
-  operatorOf(
-    token: string,
-    address: string,
-  ): Promise<{ name: string; role: OperatorRole } | number>;
+  readonly gate: Pick<Gate, "operatorOf" | "retryAfterSeconds">;
 }
 
 interface Admitted {
@@ -91,7 +87,7 @@ export async function brokerApi(server: FastifyInstance, door: BrokerDoor): Prom
       // Before the body is read: strangers get nothing parsed.
       onRequest: async (request, reply) => {
         const found = await admitted(door, request);
-        if ("status" in found) return send(reply, found);
+        if ("status" in found) return refuse(door, request, reply, found);
         admissions.set(request, found);
       },
       handler: async (request, reply) => {
@@ -105,15 +101,24 @@ export async function brokerApi(server: FastifyInstance, door: BrokerDoor): Prom
 }
 
 function send(reply: FastifyReply, { status, body }: Answer): FastifyReply {
-  if (status === 401) reply.header("www-authenticate", 'Basic realm="memward broker"');
   return reply.code(status).send(body);
 }
 
+function refuse({ gate }: BrokerDoor, request: FastifyRequest, reply: FastifyReply, why: Answer) {
+  if (why.status === 401) reply.header("www-authenticate", 'Basic realm="memward broker"');
+  if (why.status === 429) {
+    reply.header("retry-after", String(gate.retryAfterSeconds(addressOf(request))));
+  }
+  return send(reply, why);
+}
+
 /** Who may come in: login first, then what the headers and ids say. */
-async function admitted(door: BrokerDoor, request: FastifyRequest): Promise<Admitted | Answer> {
+async function admitted({ gate }: BrokerDoor, request: FastifyRequest): Promise<Admitted | Answer> {
   const token = basicLogin(request.headers.authorization)?.password;
   if (token === undefined) return failure(401, "log in: any username, an operator's token");
-  const operator = await door.operatorOf(token, request.ip);
+  const from = addressOf(request);
+  const operator = await gate.operatorOf(token, from);
+  if (operator === 429) return failure(429, "too many wrong logins from this address; wait");
   if (typeof operator === "number") return failure(operator, "this token is not accepted");
   if (operator.role === "viewer") return failure(401, "this token may only look");
   if (!isVersionServed(request.headers["x-broker-api-version"])) {
@@ -127,7 +132,7 @@ async function admitted(door: BrokerDoor, request: FastifyRequest): Promise<Admi
       return failure(400, "ids have 1 to 95 letters, digits, hyphens, periods, _ or ~");
     }
   }
-  const asker = { actor: `broker:${operator.name}`, from: request.ip, identity };
+  const asker = { actor: `broker:${operator.name}`, from, identity };
   return { asker, instance, binding };
 }
 

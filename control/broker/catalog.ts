@@ -85,7 +85,8 @@ function schemaOf(schema: z.ZodType): unknown {
 }
 
 function sizeText(bytes: number): string {
-  return bytes < GB ? `${bytes / MB} MB` : `${bytes / GB} GB`;
+  const [size, unit] = bytes < GB ? [bytes / MB, "MB"] : [bytes / GB, "GB"];
+  return `${Number(size.toFixed(2))} ${unit}`;
 }
 
 /** RFC 9562, section 5.5. */

@@ -5,9 +5,9 @@
  * difference cannot be helped: a password is in the answer that makes it and nowhere else.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import type { Right } from "../../core/cluster/records.ts";
 import { StateUnavailable } from "../../core/cluster/state.ts";
 import { basicLogin } from "../basic.ts";
+import { addressOf, type Gate, type Rejection } from "../gate.ts";
 import { whenApplied } from "../operations/applied.ts";
 import {
   changeCache,
@@ -41,20 +41,9 @@ const BODY_SIZE_MAX = 1024 * 1024;
 /** Ids and names of caches alike. */
 const CACHE_PATTERN = /^[a-z0-9-]{1,63}$/;
 
-export interface KnownLogin {
-  readonly username: string;
-  /** Id of its cache. */
-  readonly cache: string;
-  readonly rights: readonly Right[];
-}
-
 export interface MemcachierDoor {
   readonly parts: Parts;
-  /** The credential behind a login; a number is an HTTP status: 401, or 429 after too many. */
-  credentialOf(
-    login: { username: string; password: string },
-    address: string,
-  ): Promise<KnownLogin | number>;
+  readonly gate: Pick<Gate, "credentialOf" | "retryAfterSeconds">;
 }
 
 interface Answer {
@@ -124,7 +113,7 @@ export async function memcachierApi(server: FastifyInstance, door: MemcachierDoo
       // Before the body is read: strangers get nothing parsed.
       onRequest: async (request, reply) => {
         const found = await admitted(door, row, request);
-        if ("status" in found) return send(reply, found);
+        if ("status" in found) return refuse(door, request, reply, found);
         admissions.set(request, found);
       },
       handler: async (request, reply) => {
@@ -139,20 +128,39 @@ export async function memcachierApi(server: FastifyInstance, door: MemcachierDoo
 
 function send(reply: FastifyReply, { status, body }: Answer): FastifyReply {
   reply.header("cache-control", "no-store");
-  if (status === 401) reply.header("www-authenticate", 'Basic realm="memward"');
   return reply.code(status).send(body);
 }
 
+function refuse(
+  { gate }: MemcachierDoor,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  why: Answer,
+) {
+  if (why.status === 401) reply.header("www-authenticate", 'Basic realm="memward"');
+  if (why.status === 429) {
+    reply.header("retry-after", String(gate.retryAfterSeconds(addressOf(request))));
+  }
+  return send(reply, why);
+}
+
+const REJECTIONS: Readonly<Record<Rejection, string>> = {
+  401: "this login is not accepted",
+  403: "this credential has no api capability",
+  429: "too many wrong logins from this address; wait",
+};
+
 /** In MemCachier's order: the login, the id, whether the one belongs to the other. */
 async function admitted(
-  { parts, credentialOf }: MemcachierDoor,
+  { parts, gate }: MemcachierDoor,
   row: Row,
   request: FastifyRequest,
 ): Promise<Admitted | Answer> {
   const login = basicLogin(request.headers.authorization);
   if (login === undefined) return refusal(401, "log in with a credential of this cache");
-  const known = await credentialOf(login, request.ip);
-  if (typeof known === "number") return refusal(known, "this login is not accepted");
+  const from = addressOf(request);
+  const known = await gate.credentialOf(login, from);
+  if (typeof known === "number") return refusal(known, REJECTIONS[known]);
   const { cache: id = "", username = "" } = request.params as Record<string, string | undefined>;
   if (!CACHE_PATTERN.test(id)) return refusal(400, "that is no id of a cache");
   const found = showCache(parts.view, known.cache);
@@ -161,8 +169,7 @@ async function admitted(
   if (id !== cache.id && id !== cache.name) {
     return refusal(row.elsewhere, `no access to a cache ${id} with this credential`);
   }
-  if (!known.rights.includes("api")) return refusal(403, "this credential has no api capability");
-  const context = { actor: `credential:${known.username}`, from: request.ip };
+  const context = { actor: `credential:${known.username}`, from };
   return { parts, context, cache, username };
 }
 

@@ -2,7 +2,8 @@
 import fastify, { type FastifyInstance } from "fastify";
 import { brokerApi } from "../../../control/broker/api.ts";
 import { type Catalog, catalogOf } from "../../../control/broker/catalog.ts";
-import { createToken, tokenBehind } from "../../../control/operations/tokens.ts";
+import { Gate } from "../../../control/gate.ts";
+import { createToken } from "../../../control/operations/tokens.ts";
 import type { OperatorRole } from "../../../core/cluster/records.ts";
 import type { ClusterState } from "../../../core/cluster/state.ts";
 import { type Desk, OPERATOR, openDesk, resultOf } from "../operations/desk.ts";
@@ -49,7 +50,7 @@ export async function openPlatform({
   const server: FastifyInstance = fastify();
   await server.register(brokerApi, {
     broker: { parts: desk, catalog, key },
-    operatorOf: async (token) => tokenBehind(desk.view, token, desk.clock.unixMs())?.value ?? 401,
+    gate: new Gate(desk),
   });
   const tokens = { viewer: "", operator: "", owner: "" };
   for (const role of ["viewer", "operator", "owner"] as const) {

@@ -4,6 +4,7 @@
  */
 import fastify, { type FastifyInstance } from "fastify";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { Gate } from "../../../control/gate.ts";
 import { memcachierApi } from "../../../control/memcachier/api.ts";
 import { changeCache, createCache, type ShownCache } from "../../../control/operations/caches.ts";
 import {
@@ -11,7 +12,6 @@ import {
   type MadeCredential,
   showCredential,
 } from "../../../control/operations/credentials.ts";
-import { verify } from "../../../core/cluster/credentials.ts";
 import type { Right } from "../../../core/cluster/records.ts";
 import { type Desk, OPERATOR, openDesk, resultOf } from "../operations/desk.ts";
 
@@ -23,14 +23,7 @@ let api: MadeCredential;
 beforeEach(async () => {
   desk = await openDesk();
   server = fastify();
-  await server.register(memcachierApi, {
-    parts: desk,
-    credentialOf: async ({ username, password }) => {
-      const found = await desk.state.get("credential", username);
-      const isRight = verify(found?.value.digest, Buffer.from(password));
-      return found !== undefined && isRight ? { username, ...found.value } : 401;
-    },
-  });
+  await server.register(memcachierApi, { parts: desk, gate: new Gate(desk) });
   cache = resultOf(await createCache(desk, OPERATOR, { name: "shop", plan: "25mb" }));
   api = await make(["read", "write", "flush", "api"]);
 });
@@ -108,6 +101,14 @@ describe("admission", () => {
     const reply = await ask("GET", "/info", { login: null });
     expect(reply.body).toEqual({ message: expect.stringMatching(/\w{4}/) });
     expect(reply.headers["www-authenticate"]).toMatch(/^Basic /);
+  });
+
+  test("who tries passwords has to wait, and is told how long", async () => {
+    const login = { ...api, password: "wrong" };
+    for (let i = 0; i < 10; i++) expect((await ask("GET", "/info", { login })).status).toBe(401);
+    const reply = await ask("GET", "/info");
+    expect(reply.status).toBe(429);
+    expect(Number(reply.headers["retry-after"])).toBeGreaterThan(0);
   });
 
   test("the cache is found by its id and by its name", async () => {
