@@ -22,8 +22,8 @@ import {
   type Watch,
 } from "./state.ts";
 
-/** Records read at once: some 100 KB, an answer well below a second. */
-const PAGE_COUNT_MAX = 1_000;
+/** Records read at once: about 1 MB and 13 ms of our CPU. */
+const PAGE_COUNT_MAX = 2_000;
 /** A list that takes longer than etcd keeps its history begins anew. */
 const LIST_TRIES_MAX = 5;
 /** Interruptions in a row before the operator is told. */

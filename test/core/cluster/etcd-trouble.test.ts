@@ -1,15 +1,18 @@
 /** What etcd does to a state in real life: it goes away, comes back, forgets, and is shared. */
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { Etcd3 } from "etcd3";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { CHANGES_MAX } from "../../../core/cluster/changes.ts";
 import { type EtcdStateOptions, openEtcdState } from "../../../core/cluster/etcd.ts";
+import { openState } from "../../../core/cluster/open.ts";
 import { type ClusterState, STATE_PATIENCE_MS } from "../../../core/cluster/state.ts";
 import { describeWith } from "../../e2e/suite.ts";
-import { makeCertificates } from "../../harness/certificates.ts";
+import { type Certificates, makeCertificates } from "../../harness/certificates.ts";
 import { Etcd } from "../../harness/etcd.ts";
 import { Gate } from "../../harness/gate.ts";
 import { freePort } from "../../harness/ports.ts";
+import { temporaryFolder } from "../../harness/processes.ts";
 import { until, Watcher } from "./contract-place.ts";
 import { cacheChange } from "./samples.ts";
 
@@ -230,11 +233,13 @@ describeWith(["etcd", "openssl"], "an etcd that lets not everybody in", () => {
   const login = { username: "memward", password: "a-password-nobody-may-read" };
   let etcd: Etcd;
   let endpoint = "";
+  let certificates: Certificates;
   let tls: NonNullable<EtcdStateOptions["tls"]>;
   const opened: ClusterState[] = [];
 
   beforeAll(async () => {
-    const { ca, server, client } = makeCertificates();
+    certificates = makeCertificates();
+    const { ca, server, client } = certificates;
     etcd = await Etcd.start({ tls: { ...server, ca } });
     const read = (path: string): Buffer => readFileSync(path);
     tls = { ca: read(ca), certificate: read(client.certificate), key: read(client.key) };
@@ -276,6 +281,22 @@ describeWith(["etcd", "openssl"], "an etcd that lets not everybody in", () => {
     await watcher.reached(revision + 1);
     await lease.revoke();
     await until(async () => (await state.list("cache")).entries.length === 0);
+  });
+
+  test("options name files; the password's may end with a line", async () => {
+    const passwordFile = join(temporaryFolder("memward-etcd-login"), "password");
+    writeFileSync(passwordFile, `${login.password}\n`);
+    const { ca: caFile, client } = certificates;
+    const { certificate: certFile, key: keyFile } = client;
+    const state = await openState({
+      url: `etcd://${endpoint}`,
+      path: "unused",
+      etcd: { caFile, certFile, keyFile, username: login.username, passwordFile },
+      troubled: () => {},
+    });
+    opened.push(state);
+    expect((await state.commit([cacheChange("by-files")])).ok).toBe(true);
+    await state.commit([{ kind: "cache", id: "by-files", value: null }]);
   });
 
   test("its address will do where the name in its certificate is given", async () => {
