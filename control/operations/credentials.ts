@@ -50,7 +50,8 @@ const password = z
     (text) => Buffer.byteLength(text) <= PASSWORD_SIZE_MAX,
     `at most ${PASSWORD_SIZE_MAX} bytes`,
   )
-  .refine((text) => !/\p{Cc}/u.test(text), "no control characters");
+  // Blanks separate username and password in one of the two logins of the text dialect.
+  .refine((text) => !/[\p{Cc}\s]/u.test(text), "no blanks or control characters");
 const rights = z.array(z.enum(RIGHTS)).min(1, "at least one right").max(RIGHTS.length);
 const networks = z.array(credentialRecord.shape.networks.unwrap().element).max(NETWORK_COUNT_MAX);
 const label = z

@@ -158,10 +158,10 @@ describe("who may what", () => {
 
   test("an imported login works here too, and a token's time can be over", async () => {
     await makeCache();
-    const login = { username: "legacy", password: "correct horse battery" };
+    const login = { username: "legacy", password: "correct-horse-battery" };
     await makeCredential({ ...login, rights: ["api"] });
     expect((await rig.call("GET /v1/caches/shop", { login })).status).toBe(200);
-    const wrong = { ...login, password: "correct horse" };
+    const wrong = { ...login, password: "correct-horse" };
     expect((await rig.call("GET /v1/caches/shop", { login: wrong })).status).toBe(401);
     const expiresAt = new Date(Date.now() + 60_000).toISOString();
     const body = { name: "guest", role: "viewer", expiresAt };
@@ -247,7 +247,12 @@ describe("bad input is refused with every problem by its path:", () => {
     ["an expiry in the past", { expiresAt: "2001-01-01T00:00:00Z" }, ["expiresAt"]],
     ["an expiry that is no moment", { expiresAt: "tomorrow" }, ["expiresAt"]],
     ["control characters in a label", { label: "a\u0000" }, ["label"]],
-    ["a username that cannot be one", { username: "a/b", password: "long enough" }, ["username"]],
+    ["a username that cannot be one", { username: "a/b", password: "long-enough" }, ["username"]],
+    [
+      "a password no text client could send",
+      { username: "a", password: "with a blank" },
+      ["password"],
+    ],
   ])("%s in a credential", async (_, body, expected) => {
     await makeCache();
     const { status, body: told } = await rig.call("POST /v1/caches/shop/credentials", { body });

@@ -71,7 +71,7 @@ test("of several first ones at the same time exactly one is primary", async () =
 });
 
 describe("an imported login", () => {
-  const login = { username: "legacy.user", password: "correct horse battery" };
+  const login = { username: "legacy.user", password: "correct-horse-battery" };
 
   test("works as it did", async () => {
     const made = await make(login);
@@ -83,7 +83,7 @@ describe("an imported login", () => {
   });
 
   test("needs both halves, and a username nobody has", async () => {
-    const half = await createCredential(desk, OPERATOR, "shop", { password: "long enough" });
+    const half = await createCredential(desk, OPERATOR, "shop", { password: "long-enough" });
     expect(problemOf(half)).toMatchObject({ kind: "invalid", problems: [{ path: "username" }] });
     await make(login);
     const again = await createCredential(desk, OPERATOR, "shop", login);
