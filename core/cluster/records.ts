@@ -77,6 +77,8 @@ export const NETWORK_COUNT_MAX = 64;
 const keyPrefix = z
   .string()
   .refine((text) => !hasControlOrBlank(text), "no blanks or control characters")
+  // Half of a pair has no bytes of its own: two prefixes would be one.
+  .refine((text) => text.isWellFormed(), "no half surrogate pairs")
   .refine(
     (text) => Buffer.byteLength(text) <= KEY_PREFIX_SIZE_MAX,
     `at most ${KEY_PREFIX_SIZE_MAX} bytes`,
