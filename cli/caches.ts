@@ -81,12 +81,17 @@ export const CACHE_COMMANDS: readonly Command[] = [
     isNew: true,
     details: `Lower-case letters, digits and dashes. Then: memward env CACHE.\n\n${CHANGE_DETAILS}`,
     rows: { ...planRows, ...limitRows, ...policyRows, ...changeRows },
-    run: (it) =>
-      change(
+    run: async (it) => {
+      const { plan, size } = it.options;
+      if (plan === undefined && size === undefined) {
+        throw new Refusal("which size? Say --plan PLAN (memward plan list) or --size SIZE");
+      }
+      return change(
         it,
         { method: "POST", path: "/v1/caches", body: { name: it.words[0], ...bodyOf(it.options) } },
         { flags: { ...FLAGS, name: "CACHE" }, told: (body) => told(body, "made") },
-      ),
+      );
+    },
   }),
   apiCommand({
     name: "cache list",

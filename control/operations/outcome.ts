@@ -4,6 +4,7 @@
  */
 import type { z } from "zod";
 import { StateUnavailable } from "../../core/cluster/state.ts";
+import { messageOf } from "../../core/runtime/config.ts";
 
 /** One thing wrong with the input; `path` like `limits.sessionsMax`, "" for the input as a whole. */
 export interface InputProblem {
@@ -59,6 +60,6 @@ export function inputProblems(error: z.core.$ZodError): InputProblem[] {
     if (issue.code === "unrecognized_keys") {
       return issue.keys.map((key) => ({ path: path(key), message: "unknown field" }));
     }
-    return [{ path: path(), message: issue.message }];
+    return [{ path: path(), message: messageOf(issue) }];
   });
 }

@@ -288,7 +288,7 @@ function fromText(row: OptionRow, given: unknown): unknown {
 }
 
 /** zod's sentences, shorter; ours (from `refine` and `transform`) pass as they are. */
-function messageOf(issue: z.core.$ZodIssue): string {
+export function messageOf(issue: z.core.$ZodIssue): string {
   if (issue.code === "invalid_type") {
     const words: Readonly<Record<string, string>> = {
       int: "a whole number",
@@ -296,7 +296,7 @@ function messageOf(issue: z.core.$ZodIssue): string {
       string: "text",
       boolean: "true or false",
       array: "a list",
-      object: "a map of options",
+      object: "a map",
     };
     const expected = words[issue.expected] ?? issue.expected;
     return issue.message.endsWith("undefined") ? "is required" : `must be ${expected}`;

@@ -224,7 +224,7 @@ describe("exit codes:", () => {
       { path: "", message: "all of it is odd" },
     ];
     problem(400, { title: "Bad Request", problems });
-    expect(await memward("cache create app --sessions-max 0")).toEqual({
+    expect(await memward("cache create app --plan 25mb --sessions-max 0")).toEqual({
       code: 2,
       stdout: "",
       stderr:
@@ -322,6 +322,7 @@ describe("refused before anything is asked:", () => {
     ["credential rotate app", "memward credential rotate needs USERNAME"],
     ["cache show app b", 'unexpected "b"; memward help cache show explains'],
     ["cache resize app", "nothing to change is given; flags that do are --plan and --size"],
+    ["cache create app", "which size? Say --plan PLAN (memward plan list) or --size SIZE"],
     ["cache create app --size many", '--size: "many" is not a size like 100mb or 2.5gb'],
     ["cache create app --sessions-max few", '--sessions-max: "few" is neither a whole number'],
     ["credential rotate app me --overlap 5", '--overlap: "5" is not a duration like 90s'],
