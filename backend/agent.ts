@@ -28,8 +28,8 @@ import type { NodeOptions } from "./options.ts";
 export const FOLLOWED_KINDS = ["cache", "node", "nodeSetting", "shard"] as const;
 
 const RETRY_DELAY_MS = 500;
-/** Shards that are opened at the same time: an engine may start a process for each. */
-const OPENING_COUNT_MAX = 8;
+/** Shards that are seen to at the same time: an engine may start a process for each. */
+const TASK_COUNT_MAX = 8;
 
 /** A shard that is open on this node. */
 export interface OpenShard {
@@ -42,14 +42,6 @@ export interface OpenShard {
   /** The epochs of its cache that it has caught up with. */
   flushedEpoch: number;
   statsEpoch: number;
-}
-
-/** A shard that this node should have, and has not. */
-interface Missing {
-  readonly id: string;
-  readonly cacheId: string;
-  readonly cache: Cache;
-  readonly bytes: number;
 }
 
 /** A shard record and the revision that wrote it. */
@@ -219,7 +211,7 @@ export class Agent {
       if (await this.#isGone(open.cacheId)) await this.#remove(open, "its cache is gone");
     }
     await this.#removeOrphans();
-    const missing: Missing[] = [];
+    const tasks: (() => Promise<void>)[] = [];
     for (const [cacheId, cache] of [...this.#caches]) {
       const bytes = this.#share(cacheId, cache);
       if (this.#isDraining) return;
@@ -227,10 +219,10 @@ export class Agent {
       const open = this.shards.get(id);
       if (bytes === undefined) {
         if (open !== undefined) await this.#remove(open, "its cache has moved to other nodes");
-      } else if (open === undefined) missing.push({ id, cacheId, cache, bytes });
-      else await this.#adjust(open, { cache, bytes });
+      } else if (open === undefined) tasks.push(() => this.#open(id, { cacheId, cache, bytes }));
+      else tasks.push(() => this.#adjust(open, { cache, bytes }));
     }
-    await this.#openAll(missing);
+    await this.#doAll(tasks);
   }
 
   /** Asks the state itself: what we know may be half of a list that is being read anew. */
@@ -240,20 +232,22 @@ export class Agent {
     );
   }
 
-  /** Several at a time. One that cannot be opened does not keep the others closed. */
-  async #openAll(missing: readonly Missing[]): Promise<void> {
+  /** Several at a time. What goes wrong with one shard does not keep the others waiting. */
+  async #doAll(tasks: (() => Promise<void>)[]): Promise<void> {
     const failures: unknown[] = [];
-    const rest = [...missing];
-    const openNext = async (): Promise<void> => {
-      for (let one = rest.shift(); one !== undefined; one = rest.shift()) {
-        if (!this.#isDraining) await this.#open(one).catch((error) => failures.push(error));
+    const doNext = async (): Promise<void> => {
+      for (let task = tasks.shift(); task !== undefined; task = tasks.shift()) {
+        if (!this.#isDraining) await task().catch((error) => failures.push(error));
       }
     };
-    await Promise.all(Array.from({ length: OPENING_COUNT_MAX }, openNext));
+    await Promise.all(Array.from({ length: TASK_COUNT_MAX }, doNext));
     if (failures.length > 0) throw failures[0];
   }
 
-  async #open({ id, cacheId, cache, bytes }: Missing): Promise<void> {
+  async #open(
+    id: string,
+    { cacheId, cache, bytes }: { cacheId: string; cache: Cache; bytes: number },
+  ): Promise<void> {
     const { engine, log, state } = this.#parts;
     await this.#closing.get(id);
     const before = await state.get("shard", id);

@@ -43,7 +43,9 @@ export class Control implements Connecting {
     });
     const bytes = Buffer.from(command + CRLF, "latin1");
     this.#connection.append(bytes, 0, bytes.length);
-    void sleep(limitMs).then(() => {
+    // A turn later than it is due: timers run before reads, and the reply may be here already.
+    void sleep(limitMs).then(async () => {
+      if (!isAnswered) await sleep(0);
       if (!isAnswered) this.#close(`nothing said for ${limitMs} ms`);
     });
     return reply;

@@ -83,7 +83,8 @@ export class MemcachedEngine implements Engine {
 
   /** Whether it is what the record says, and was started as it would be now. */
   #isServing({ pid, mark, args }: Marked, { id, before }: OpenOptions): boolean {
-    if (before === undefined || before.process === null || before.state === "fenced") return false;
+    if (before === undefined || before.process === null) return false;
+    if (before.state !== "ready" && before.state !== "draining") return false;
     const endpoint = this.#endpointOf(id, portOf(before.address));
     const wanted = [...argumentsOf(this.#parts.node.memcached, endpoint), "-m"];
     return (

@@ -226,6 +226,7 @@ export class MemcachedShard implements EngineShard {
       this.#bytes = bytes; // Of the process that comes.
       return;
     }
+    if (!this.#answers) return; // When it does, `changed` is called.
     const megabytes = megabytesOf(bytes);
     const reply = await this.#tryAsk(`cache_memlimit ${megabytes}`);
     if (reply !== "OK") {
@@ -250,10 +251,9 @@ export class MemcachedShard implements EngineShard {
   /** Proves that what was stored in this very second is gone too. */
   async #flush(): Promise<boolean> {
     const key = privateKey();
-    const stored = await this.#tryAsk(`ms ${key} 1${"\r\n"}1`);
-    const flushed = await this.#tryAsk("flush_all");
-    const found = await this.#tryAsk(`mg ${key}`);
-    if (!stored.startsWith("HD") || flushed !== "OK" || found !== "EN") return false;
+    if ((await this.#tryAsk(`ms ${key} 1\r\n1`)) !== "HD") return false;
+    if ((await this.#tryAsk("flush_all")) !== "OK") return false;
+    if ((await this.#tryAsk(`mg ${key}`)) !== "EN") return false;
     // What was flushed keeps its memory until it is met; the crawler meets all of it now.
     await this.#tryAsk("lru_crawler crawl all");
     return true;

@@ -4,11 +4,8 @@
  * what it held; an agent holds nothing.
  */
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { type Memward, type Role, runMemward, startMemward } from "../harness/memward.ts";
-import { freePort } from "../harness/ports.ts";
-import { temporaryFolder } from "../harness/processes.ts";
+import { type Memward, type Role, startMemward } from "../harness/memward.ts";
 import { describeWith } from "./suite.ts";
 
 const WAIT_MS_MAX = 15_000;
@@ -135,20 +132,5 @@ describeWith(["memcached"], "an instance on memcached", () => {
     for (const pid of shardPids(before)) expect(isGone(pid)).toBe(!kept.includes(pid));
     expect(await second.stop()).toBe(0);
     for (const pid of shardPids(after)) expect(isGone(pid)).toBe(true);
-  }, 60_000);
-
-  test("is refused without a memcached, in one sentence", async () => {
-    const folder = join(temporaryFolder("memward-engine"), "data");
-    const ports = [`127.0.0.1:${await freePort()}`, `127.0.0.1:${await freePort()}`];
-    const { code, stderr } = await runMemward([
-      ...["up", ...ENGINE, "--nodes", "4", "--memcached-path", "/no/such/memcached"],
-      ...["--data-dir", folder, "--listen", ports[0] ?? "", "--ops", ports[1] ?? ""],
-    ]);
-    expect(code).toBe(2);
-    const told = stderr.split("\n").filter((line) => line.startsWith("memward: "));
-    expect(told).toEqual([
-      "memward: the engine memcached needs memcached 1.6.18 or later, and there is no program " +
-        "/no/such/memcached (on Debian: apt-get install memcached)",
-    ]);
   }, 60_000);
 });

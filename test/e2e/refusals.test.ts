@@ -85,6 +85,13 @@ describe("memward up refuses", () => {
     expectRefusal(await up(...args), sentence);
   });
 
+  test("the engine memcached where there is none, once for all nodes", async () => {
+    const engine = ["--engine", "memcached", "--memcached-path", "/no/such/memcached"];
+    const { stderr, ...exit } = await up(...engine, "--nodes", "4", "--log-level", "silent");
+    const sentence = /needs memcached 1\.6\.18 or later, and there is no program \/no\/such/;
+    expectRefusal({ ...exit, stderr }, sentence);
+  });
+
   test("a data directory below a plain file", async () => {
     const file = join(temporaryFolder("memward-refusal"), "file");
     writeFileSync(file, "");
