@@ -154,13 +154,15 @@ function flagOf(path: string, flags: FlagNames): string | undefined {
 }
 
 /**
- * The operator's token: a file that was named, else the variable, else the one that the first
- * start of an instance left in its directory. Never a flag: every user of a machine sees those.
+ * The operator's token: a file that was named, else the variable, else, for an API on this machine,
+ * the one that the first start of an instance left in its directory. Never a flag: every user of a machine sees those.
  */
 export function findToken(it: {
   tokenFile: string | undefined;
   variable: string | undefined;
   dataDir: string;
+  /** The API is on this machine. */
+  isHere: boolean;
 }): { token: string | undefined; lookedFor: string } {
   if (it.tokenFile !== undefined) {
     return { token: readToken(it.tokenFile, { isNeeded: true }), lookedFor: "" };
@@ -169,6 +171,10 @@ export function findToken(it: {
     return { token: checkToken(it.variable, "MEMWARD_TOKEN"), lookedFor: "" };
   }
   const path = join(it.dataDir, "operator.token");
+  if (!it.isHere) {
+    const why = `${path} is sent to this machine alone; --token-file can name it`;
+    return { token: undefined, lookedFor: `MEMWARD_TOKEN is not set, and ${why}` };
+  }
   const token = readToken(path, { isNeeded: false });
   return { token, lookedFor: `MEMWARD_TOKEN is not set and ${path} cannot be read` };
 }

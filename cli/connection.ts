@@ -41,9 +41,14 @@ export function openApi(
   limits: { answerMsMax?: number } = {},
 ): Api {
   const variable = process.env["MEMWARD_TOKEN"];
-  const { token, lookedFor } = findToken({ tokenFile, variable, dataDir });
+  // The owner's token of this machine is nothing for another one.
+  const isHere = control === undefined || isLoopback(new URL(control).hostname);
+  const { token, lookedFor } = findToken({ tokenFile, variable, dataDir, isHere });
   return new Api({ url: control ?? urlOf(dataDir), token, lookedFor, ...limits });
 }
+
+const isLoopback = (host: string): boolean =>
+  host === "localhost" || host === "[::1]" || /^127\.[\d.]+$/.test(host);
 
 const STATUS_SIZE_MAX = 1024 * 1024;
 

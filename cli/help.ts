@@ -34,8 +34,9 @@ memward help COMMAND explains one and lists its flags. Flags of those that run h
 variables: --data-dir is MEMWARD_DATA_DIR; values of a repeated flag are separated by commas. The
 nearest wins: flag, variable, configuration file, default. All are read once, at the start.
 
-Commands from cache to audit ask the admin API, which --control or MEMWARD_CONTROL names, with the
-token in MEMWARD_TOKEN, in --token-file FILE, or in operator.token in the data directory.
+Commands from cache to audit ask the admin API of the instance in --data-dir, or the one that
+--control or MEMWARD_CONTROL names. They log in with the token in --token-file FILE, else in
+MEMWARD_TOKEN, else (on the same machine) in operator.token of the data directory.
 
 Exit codes:
 ${Object.entries(EXIT_HELP)

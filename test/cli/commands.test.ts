@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
-import { Api } from "../../cli/api.ts";
+import { Api, findToken } from "../../cli/api.ts";
 import { RIGHT_WORDS } from "../../cli/credentials.ts";
 import { ROLE_WORDS } from "../../cli/tokens.ts";
 import { OPERATOR_ROLES, RIGHTS } from "../../core/cluster/records.ts";
@@ -351,6 +351,18 @@ describe("refused before anything is asked:", () => {
   test("a variable that is not about the connection decides nothing", async () => {
     vi.stubEnv("MEMWARD_YES", "true");
     expect((await memward("cache delete app")).code).toBe(2);
+  });
+});
+
+test("the owner's token of this machine is not sent to another one", () => {
+  const dataDir = folder;
+  writeFileSync(join(folder, "operator.token"), "owner\n");
+  const found = (isHere: boolean) =>
+    findToken({ tokenFile: undefined, variable: "", dataDir, isHere });
+  expect(found(true).token).toBe("owner");
+  expect(found(false)).toEqual({
+    token: undefined,
+    lookedFor: expect.stringContaining("is sent to this machine alone; --token-file can name it"),
   });
 });
 
