@@ -50,6 +50,7 @@ export interface EtcdClientOptions {
 const CODE = {
   cancelled: 1,
   invalidArgument: 3,
+  deadlineExceeded: 4,
   notFound: 5,
   alreadyExists: 6,
   permissionDenied: 7,
@@ -75,7 +76,7 @@ export class EtcdFailure extends Error {
 
   constructor(error: unknown) {
     const { code, details, message } = error as { code?: number; details?: string } & Error;
-    super(details || message, { cause: error });
+    super(code === CODE.deadlineExceeded ? "no answer" : details || message, { cause: error });
     this.code = code ?? CODE.unavailable;
   }
 

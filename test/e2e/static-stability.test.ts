@@ -27,7 +27,8 @@ class Clients {
   }
 
   workOn(proxy: Member): void {
-    this.#running.push(this.#work(proxy), this.#logInAgain(proxy));
+    const failed = (error: unknown): void => void this.errors.push(`${proxy.name}: ${error}`);
+    this.#running.push(this.#work(proxy).catch(failed), this.#logInAgain(proxy));
   }
 
   async stop(): Promise<void> {
@@ -68,7 +69,7 @@ describeWith(["etcd"], "without etcd", () => {
   let credentialCount = 0;
 
   beforeAll(async () => {
-    cluster = await Cluster.start();
+    cluster = await Cluster.start({ hasControl: true });
     favour(process.pid);
     for (const { snapshot } of [...cluster.proxies, ...cluster.nodes]) {
       await until(() => existsSync(snapshot));
@@ -106,11 +107,10 @@ describeWith(["etcd"], "without etcd", () => {
       const endAt = Date.now() + OUTAGE_MS;
       await begin();
 
-      const refused = cluster.addCredential({ username: "late", password: "too-late" });
-      await Promise.all([
-        expect(refused).rejects.toMatchObject({ name: "StateUnavailable" }),
-        third.restart(),
-      ]);
+      const [refused] = await Promise.all([orderCache("late"), third.restart()]);
+      expect(refused).toMatchObject({ status: 503, body: { status: 503 } });
+      expect(JSON.stringify(refused.body)).toContain("cluster state");
+      expect((await cluster.ask("GET", "/v1/proxies")).status).toBe(200);
       expect(third.output()).toContain("serving from the snapshot");
       expect(await third.metric('memward_state_source{source="snapshot"')).toBe(1);
       expect(await third.metric("memward_state_reachable")).toBe(0);
@@ -120,6 +120,8 @@ describeWith(["etcd"], "without etcd", () => {
 
       await end();
       await changesFlow();
+      await until(async () => (await orderCache("in-time")).status === 201);
+      expect((await cluster.ask("DELETE", "/v1/caches/in-time")).status).toBeLessThan(300);
       await until(async () => (await third.metric("memward_state_reachable")) === 1);
       await clients.stop();
       expect(clients.errors).toEqual([]);
@@ -145,6 +147,8 @@ describeWith(["etcd"], "without etcd", () => {
     await changesFlow();
     await everybodyIsRegistered();
   }, 60_000);
+
+  const orderCache = (name: string) => cluster.ask("POST", "/v1/caches", { name, plan: "100mb" });
 
   /** A new credential is good on every proxy, and no longer when it is deleted. */
   async function changesFlow(): Promise<void> {

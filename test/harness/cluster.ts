@@ -3,7 +3,7 @@
  * on any machine with `--state etcd://…`, shards on TCP. What an operator would do through the API
  * (a cache, a credential) is written into the state.
  */
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { constants, setPriority } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -26,6 +26,7 @@ export class Member {
   readonly name: string;
   readonly address: string;
   readonly ops: string;
+  readonly dataDir: string;
   /** What it would start from without the state. */
   readonly snapshot: string;
   readonly #args: readonly string[];
@@ -33,7 +34,7 @@ export class Member {
   #before = "";
 
   constructor(
-    role: "proxy" | "backend",
+    role: "proxy" | "backend" | "control",
     { name, address, ops, url }: { name: string; address: string; ops: string; url: string },
     section: object,
   ) {
@@ -42,9 +43,10 @@ export class Member {
     this.ops = ops;
     const folder = temporaryFolder(`memward-${name}`);
     const file = join(folder, "memward.json");
+    this.dataDir = join(folder, "data");
     const ownName = role === "proxy" ? name : role;
-    this.snapshot = join(folder, "data", `${ownName}.snapshot`);
-    writeFileSync(file, JSON.stringify({ dataDir: join(folder, "data"), ops, [role]: section }));
+    this.snapshot = join(this.dataDir, `${ownName}.snapshot`);
+    writeFileSync(file, JSON.stringify({ dataDir: this.dataDir, ops, [role]: section }));
     this.#args = [role, "--config", file, "--state", url];
     this.#running = spawnMemward(this.#args);
     favour(this.#running.pid);
@@ -104,6 +106,8 @@ export class Cluster {
   readonly state: ClusterState;
   readonly proxies: Member[] = [];
   readonly nodes: Member[] = [];
+  /** The admin API. */
+  control: Member | undefined;
   /** Id of the cache that it has. */
   readonly cache = CACHE;
   readonly login: Login = { username: "shop", password: "first-password-of-the-shop" };
@@ -113,7 +117,7 @@ export class Cluster {
     this.state = state;
   }
 
-  static async start({ proxies = 3, nodes = 2 } = {}): Promise<Cluster> {
+  static async start({ proxies = 3, nodes = 2, hasControl = false } = {}): Promise<Cluster> {
     const etcd = await Etcd.start();
     const url = etcd.url("cluster");
     const place = parseStateUrl(url);
@@ -131,6 +135,11 @@ export class Cluster {
         const section = { name: at.name, listen: [at.address] };
         cluster.proxies.push(new Member("proxy", at, section));
       }
+      if (hasControl) {
+        const at = { name: "control", ...(await ports()), url };
+        cluster.control = new Member("control", at, { listen: at.address });
+        await cluster.control.ready();
+      }
       for (const member of [...cluster.nodes, ...cluster.proxies]) await member.ready();
       for (const { address } of cluster.proxies) await cluster.#serves(address);
     } catch (error) {
@@ -143,6 +152,26 @@ export class Cluster {
   /** A session, logged in. */
   async open(proxy: Member, login: Login = this.login): Promise<Wire> {
     return logInText(await connect(proxy.address), login);
+  }
+
+  /** A request of the operator; needs the control. */
+  async ask(
+    method: string,
+    path: string,
+    body?: object,
+  ): Promise<{ status: number; body: unknown }> {
+    const { address = "", dataDir = "" } = this.control ?? {};
+    const token = readFileSync(join(dataDir, "operator.token"), "utf8").trim();
+    const answer = await fetch(`http://${address}${path}`, {
+      method,
+      headers: {
+        authorization: `Bearer ${token}`,
+        ...(body === undefined ? {} : { "content-type": "application/json" }),
+      },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    });
+    const text = await answer.text();
+    return { status: answer.status, body: text === "" ? null : JSON.parse(text) };
   }
 
   async addCredential({ username, password }: Login): Promise<number> {
@@ -168,6 +197,7 @@ export class Cluster {
   }
 
   async stop(): Promise<void> {
+    await this.control?.stop();
     await Promise.all(this.proxies.map((proxy) => proxy.stop()));
     await Promise.all(this.nodes.map((node) => node.stop()));
     await this.state.close();
