@@ -104,10 +104,8 @@ async function startProxyFor(
       credentialChange(username, digest, CACHE, keyPrefix),
     ),
     ...shards.map((address, index) => shardChange(address, index)),
+    ...more,
   ]);
-  for (let at = 0; at < more.length; at += CHANGES_MAX) {
-    await seedState(dataDir, more.slice(at, at + CHANGES_MAX));
-  }
   const listen = `127.0.0.1:${await freePort()}`;
   const plain = `127.0.0.1:${await freePort()}`;
   const proxy = {
@@ -237,9 +235,11 @@ function newDataDir(): string {
 
 async function seedState(dataDir: string, changes: Change[]): Promise<void> {
   const state = openSqliteState({ path: join(dataDir, STATE_FILE) });
-  const commit = await state.commit(changes);
+  for (let at = 0; at < changes.length; at += CHANGES_MAX) {
+    const commit = await state.commit(changes.slice(at, at + CHANGES_MAX));
+    if (!commit.ok) throw new Error(`the cluster state refused its records: ${commit.reason}`);
+  }
   await state.close();
-  if (!commit.ok) throw new Error(`the cluster state refused its records: ${commit.reason}`);
 }
 
 async function shardAddress(dataDir: string, running: Running): Promise<string> {
