@@ -81,6 +81,7 @@ export class Session implements Receiver, QueueOwner, LinkWaiter, Member, Paced,
   /** Announced bytes of a refused command that are still to be dropped. */
   #skipSize = 0;
   #scannedSize = 0;
+  #address: string | null = null;
   /** Commands it may still run before others have their turn. */
   #granted = UNBOUNDED;
   #closeReason: CloseReason = "client_closed";
@@ -101,7 +102,8 @@ export class Session implements Receiver, QueueOwner, LinkWaiter, Member, Paced,
   }
 
   get address(): string {
-    return this.connection.remoteAddress;
+    this.#address ??= this.connection.remoteAddress;
+    return this.#address;
   }
 
   // ---- input ------------------------------------------------------------------------------
