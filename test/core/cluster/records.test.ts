@@ -42,7 +42,7 @@ describe("a credential", () => {
     "\u007f",
     "x".repeat(201),
     "ü".repeat(101),
-    "half \ud800 pair",
+    "half\ud800pair",
   ])("may not have the key prefix %j", (keyPrefix) => {
     expect(problemsOf({ keyPrefix })).toEqual(["keyPrefix"]);
   });
