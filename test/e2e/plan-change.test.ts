@@ -4,15 +4,13 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { addCache, type Memward, startMemward } from "../harness/memward.ts";
+import { type Login, type Memward, startMemward } from "../harness/memward.ts";
 import { rssOf } from "./observe.ts";
 import { type Memjs, memjs } from "./programs.ts";
 
 const MIB = 1 << 20;
 const SMALL = 25 * MIB;
 const LARGE = 100 * MIB;
-const CACHE = "c-shop";
-const LOGIN = { username: "shop", password: "shop-password-shop-password" };
 const CLIENTS = 6;
 const VALUE_SIZE = 20_000;
 const WORK_COUNT_MIN = 100;
@@ -25,8 +23,9 @@ let neighbour: Memjs;
 
 beforeAll(async () => {
   memward = await startMemward({ plain: false });
-  await addCache(memward, { name: "shop", login: LOGIN, bytes: SMALL });
-  for (let i = 0; i < CLIENTS; i++) clients.push(memjs(memward.servers, LOGIN));
+  await ask("POST", "/v1/caches?wait=applied", { name: "shop", plan: "25mb" });
+  const login = (await ask("POST", "/v1/caches/shop/credentials?wait=applied", {})) as Login;
+  for (let i = 0; i < CLIENTS; i++) clients.push(memjs(memward.servers, login));
   neighbour = memjs(memward.servers, memward);
 }, 60_000);
 afterAll(async () => {
@@ -34,16 +33,22 @@ afterAll(async () => {
   await memward.stop();
 });
 
-/** Changes the plan; resolves when every shard says that it follows. */
-async function resize(bytes: number): Promise<void> {
-  await memward.state(async (state) => {
-    const entry = await state.get("cache", CACHE);
-    if (entry === undefined) throw new Error("no cache");
-    await state.commit([{ kind: "cache", id: CACHE, value: { ...entry.value, bytes } }]);
-    await eventually(async () => {
-      const shards = (await state.list("shard", { prefix: `${CACHE}/` })).entries;
-      return shards.reduce((sum, { value }) => sum + value.bytes, 0) === bytes;
-    });
+async function ask(method: string, path: string, body: object): Promise<unknown> {
+  const reply = await fetch(memward.control + path, {
+    method,
+    headers: { authorization: `Bearer ${memward.token}`, "content-type": "application/json" },
+    body: JSON.stringify(body),
+  });
+  expect(reply.status).toBeLessThan(300);
+  return reply.json();
+}
+
+/** Changes the plan; resolves when every shard and every proxy says that it follows. */
+async function resize(plan: string): Promise<void> {
+  const path = "/v1/caches/shop?wait=applied";
+  await eventually(async () => {
+    const { applied } = (await ask("PATCH", path, { plan })) as { applied: { missing: string[] } };
+    return applied.missing.length === 0;
   });
 }
 
@@ -125,7 +130,7 @@ describe("a plan that goes from 25 MB to 100 MB and back, under load", () => {
   test("keeps what fits, shows no error, and gives the memory back", async () => {
     await write("early", 400);
     const first = work();
-    await resize(LARGE);
+    await resize("100mb");
     expectHarmless(await first.stop());
     expect(await stat("limit_maxbytes")).toBe(LARGE);
     const [client] = clients;
@@ -136,7 +141,7 @@ describe("a plan that goes from 25 MB to 100 MB and back, under load", () => {
     const before = await residentBytes();
 
     const second = work();
-    await resize(SMALL);
+    await resize("25mb");
     await eventually(async () => (await stat("bytes")) <= SMALL);
     expectHarmless(await second.stop());
     expect(await stat("limit_maxbytes")).toBe(SMALL);
@@ -145,7 +150,7 @@ describe("a plan that goes from 25 MB to 100 MB and back, under load", () => {
     expect((await client?.get("late-0"))?.value).toBeNull();
     await eventually(async () => before - (await residentBytes()) > 30 * MIB);
 
-    await resize(LARGE);
+    await resize("100mb");
     await write("again", 2000);
     expect(await stat("bytes")).toBeGreaterThan(50 * MIB);
   }, 60_000);
