@@ -33,8 +33,10 @@ export class Loop {
   /** Writes given to the kernel since the start. */
   writeCount = 0;
   readonly #layer: Layer;
-  #dirty: Connection[] = [];
-  #flushing: Connection[] = [];
+  /** Reused, and never shortened: an array that is emptied gives its memory back, each turn. */
+  #dirty: (Connection | null)[] = [];
+  #dirtyCount = 0;
+  #flushing: (Connection | null)[] = [];
   #open = false;
   readonly #flushLater = (): void => this.flush();
 
@@ -74,7 +76,7 @@ export class Loop {
   }
 
   markDirty(connection: Connection): void {
-    this.#dirty.push(connection);
+    this.#dirty[this.#dirtyCount++] = connection;
     if (!this.#open) this.turn();
   }
 
@@ -82,12 +84,17 @@ export class Loop {
   flush(): void {
     do {
       const batch = this.#dirty;
+      const count = this.#dirtyCount;
       this.#dirty = this.#flushing;
+      this.#dirtyCount = 0;
       this.#flushing = batch;
-      for (let i = 0; i < batch.length; i++) batch[i]!.flush();
-      batch.length = 0;
+      for (let i = 0; i < count; i++) {
+        const connection = batch[i]!;
+        batch[i] = null;
+        connection.flush();
+      }
       this.#layer.flush();
-    } while (this.#dirty.length > 0);
+    } while (this.#dirtyCount > 0);
     this.#open = false;
   }
 }

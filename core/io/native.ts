@@ -90,8 +90,9 @@ export class NativeLayer implements Layer {
   readonly #events: Table = new Int32Array(EVENT_COUNT_MAX * FIELDS);
   /** Slabs that go to the kernel together at the end of the flush, and whose they are. */
   readonly #writes: Table = new Int32Array(WRITE_COUNT_MAX * FIELDS);
-  #writers: NativeWire[] = [];
-  #told: NativeWire[] = [];
+  #writers: (NativeWire | null)[] = new Array(WRITE_COUNT_MAX).fill(null);
+  #told: (NativeWire | null)[] = new Array(WRITE_COUNT_MAX).fill(null);
+  #writeCount = 0;
   readonly #net: NetLayer;
   /** Kept here too: the addon holds it only while sockets are open. */
   readonly #tell = (count: number, isLast: boolean): void => this.#turn(count, isLast);
@@ -160,33 +161,31 @@ export class NativeLayer implements Layer {
 
   /** Notes a write for the end of the flush. */
   post(wire: NativeWire, at: number, size: number): void {
-    if (this.#writers.length === WRITE_COUNT_MAX) this.flush();
-    const row = this.#writers.length * FIELDS;
+    if (this.#writeCount === WRITE_COUNT_MAX) this.flush();
+    const row = this.#writeCount * FIELDS;
     this.#writes[row] = wire.id;
     this.#writes[row + 1] = at;
     this.#writes[row + 2] = size;
-    this.#writers.push(wire);
+    this.#writers[this.#writeCount++] = wire;
   }
 
   /** Each writer may note one more while it is told: that is for the next round. */
   flush(): void {
-    while (this.#writers.length > 0) {
+    while (this.#writeCount > 0) {
+      const count = this.#writeCount;
       const writers = this.#writers;
       this.#writers = this.#told;
       this.#told = writers;
-      const leftCount = this.addon.sendTable(this.io, writers.length);
-      if (leftCount === 0) for (const wire of writers) wire.sent();
-      else this.#tellWriters(writers, this.#writes.slice(0, writers.length * FIELDS));
-      writers.length = 0;
-    }
-  }
-
-  #tellWriters(writers: readonly NativeWire[], writes: Table): void {
-    for (let i = 0; i < writers.length; i++) {
-      const at = writes[i * FIELDS + 1]!;
-      const left = writes[i * FIELDS + 2]!;
-      if (left === 0) writers[i]!.sent();
-      else writers[i]!.sentPartly(at, left);
+      this.#writeCount = 0;
+      const leftCount = this.addon.sendTable(this.io, count);
+      const left = leftCount === 0 ? null : this.#writes.slice(0, count * FIELDS);
+      for (let i = 0; i < count; i++) {
+        const wire = writers[i]!;
+        writers[i] = null;
+        const size = left === null ? 0 : left[i * FIELDS + 2]!;
+        if (size === 0) wire.sent();
+        else wire.sentPartly(left![i * FIELDS + 1]!, size);
+      }
     }
   }
 }
