@@ -5,7 +5,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { ClusterState } from "../core/cluster/state.ts";
-import { clock } from "../core/runtime/clock.ts";
+import { clock, sleep } from "../core/runtime/clock.ts";
 import { parseAddress } from "../core/runtime/config.ts";
 import type { Logger } from "../core/runtime/log.ts";
 import { createRegistry, type Registry, registerMetrics } from "../core/runtime/metrics.ts";
@@ -33,6 +33,9 @@ export interface ControlContext {
   /** Where the operator's token and the broker's key are kept. */
   dataDir: string;
 }
+
+/** Of the whole drain: what requests under way get. */
+const DRAIN_MS_MAX = 1_500;
 
 /** Rejects with the system's error when the address cannot be had. */
 export async function startControl(
@@ -77,7 +80,8 @@ export async function startControl(
     ready: () => true,
     drain: async () => {
       reach.close();
-      await server.close();
+      // Who still waits for an answer gets a moment for it, not all the time there is.
+      await Promise.race([server.close(), sleep(DRAIN_MS_MAX)]);
       await upkeep.close();
       view.close();
     },

@@ -59,8 +59,9 @@ export class Upkeep {
 /** Deletes the credentials and tokens whose time has come. */
 export async function expireDue(parts: UpkeepParts): Promise<void> {
   const nowMs = parts.clock.unixMs();
-  const due = [...parts.view.expiring].filter(([, endMs]) => endMs <= nowMs);
-  for (const [username] of due) {
+  const due: string[] = [];
+  for (const [username, endMs] of parts.view.expiring) if (endMs <= nowMs) due.push(username);
+  for (const username of due) {
     note(parts, await expireCredential(parts, EXPIRY, username), "credential expired");
   }
   for (const id of expiredTokens(parts)) {
@@ -72,7 +73,7 @@ export async function tidy(parts: UpkeepParts): Promise<void> {
   for (const cacheId of orphanedCaches(parts)) {
     note(parts, await removeOrphans(parts, UPKEEP, cacheId), "credentials without a cache removed");
   }
-  while ((await removeStaleUses(parts)) > 0) await parts.view.reached(parts.view.revision + 1);
+  while ((await removeStaleUses(parts)) > 0);
   const oldestMs = parts.clock.unixMs() - parts.auditDays * DAY_MS;
   while ((await dropAuditBefore(parts, oldestMs)) > 0);
 }

@@ -2,9 +2,11 @@
 import { z } from "zod";
 import { AUDIT_PAGE_LENGTH_MAX, auditAnswer, listAudit } from "../operations/audit.ts";
 import {
+  changeNode,
   listNodes,
   listProxies,
   nodeAnswer,
+  nodeChangeInput,
   proxyAnswer,
   showStatus,
   statusAnswer,
@@ -72,6 +74,17 @@ export const INSTANCE_ENDPOINTS: readonly Endpoint[] = [
     forCredential: false,
     answer: z.strictObject({ nodes: z.array(nodeAnswer) }),
     run: ({ parts }) => done({ nodes: listNodes(parts) }, parts.view.revision),
+  }),
+  endpoint({
+    method: "PATCH",
+    path: "/v1/nodes/{node}",
+    summary: "Drain a node before it goes, or take it in again",
+    role: "operator",
+    forCredential: false,
+    body: nodeChangeInput,
+    answer: z.strictObject({ name: z.string(), draining: z.boolean(), revision: z.int() }),
+    run: ({ parts, context, params, body }) =>
+      changeNode(parts, context, params["node"] ?? "", body),
   }),
   endpoint({
     method: "GET",

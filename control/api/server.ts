@@ -58,7 +58,7 @@ export async function createApi(parts: ApiParts): Promise<FastifyInstance> {
     bodyLimit: BODY_SIZE_MAX,
     requestTimeout: REQUEST_TIMEOUT_MS,
     keepAliveTimeout: IDLE_TIMEOUT_MS,
-    forceCloseConnections: true,
+    forceCloseConnections: "idle",
     http: { maxHeaderSize: HEADER_SIZE_MAX },
     routerOptions: { maxParamLength: SEGMENT_LENGTH_MAX },
     loggerInstance: parts.log.child({ part: "api" }, { level: "warn" }),

@@ -12,7 +12,7 @@ import {
   policiesSchema,
 } from "../../core/cluster/records.ts";
 import type { Change, Entry } from "../../core/cluster/state.ts";
-import type { Kept, View } from "../view.ts";
+import { firstOf, type Kept, type View } from "../view.ts";
 import {
   type Context,
   change,
@@ -231,8 +231,8 @@ export async function deleteCache(
       const stale = outdated(context, found);
       if (stale !== undefined) return stale;
       const { id, value, revision } = found;
-      const credentials = parts.view.credentialsOf(id);
-      const first = credentials.slice(0, OWN_CHANGES_MAX - 2).map((credential) => credential.id);
+      const usernames = parts.view.usernamesOf(id);
+      const first = firstOf(usernames, OWN_CHANGES_MAX - 2);
       const changes: Change[] = [
         { kind: "cache", id, value: null, expected: revision },
         { kind: "cacheName", id: value.name, value: null },
@@ -241,7 +241,7 @@ export async function deleteCache(
       const before = {
         ...audited({ id, value, revision }),
         credentials: first,
-        credentialCount: credentials.length,
+        credentialCount: usernames.size,
       };
       return {
         ok: true,

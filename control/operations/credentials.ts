@@ -229,8 +229,7 @@ export async function promoteCredential(
       return { ok: true, action: "credential.promote", after: found.value, changes: [] };
     }
     const changes: Change[] = [];
-    for (const { id, value } of parts.view.credentialsOf(found.value.cache)) {
-      if (!value.primary) continue;
+    for (const id of parts.view.primariesOf(found.value.cache)) {
       const other = await parts.state.get("credential", id);
       if (other?.value.primary !== true) continue;
       const demoted = { ...other.value, primary: false };
@@ -434,9 +433,9 @@ async function decisionToDelete(
   { force, action }: { force: boolean; action: string },
 ): Promise<Decision<ShownCredential> | Refused> {
   const { id, value, revision } = found;
-  const others = parts.view.credentialsOf(value.cache).filter((one) => one.id !== id);
-  const heirEntry = value.primary ? await heirOf(parts, others) : undefined;
-  const isLast = value.primary ? heirEntry === undefined : others.length === 0;
+  const isAlone = parts.view.credentialCount(value.cache) <= 1;
+  const heirEntry = value.primary ? await heirOf(parts, found) : undefined;
+  const isLast = value.primary ? heirEntry === undefined : isAlone;
   if (isLast && !force) {
     return conflict(`${id} is the last credential of the cache; say force to delete it`, revision);
   }
@@ -461,8 +460,9 @@ async function decisionToDelete(
 }
 
 /** Asks the state: the view may show others that are gone. */
-async function heirOf({ state }: Parts, others: readonly Kept<KnownCredential>[]) {
-  for (const { id } of others.toSorted(byFitness)) {
+async function heirOf({ state, view }: Parts, primary: Entry<"credential">) {
+  const others = view.credentialsOf(primary.value.cache).filter(({ id }) => id !== primary.id);
+  for (const { id } of others.sort(byFitness)) {
     const entry = await state.get("credential", id);
     if (entry !== undefined) return entry;
   }
@@ -483,7 +483,7 @@ async function touchWhenFirst(
   { id, value, revision }: Entry<"cache">,
 ): Promise<Change[] | undefined> {
   await view.reached(revision);
-  if (view.credentialsOf(id).some((one) => one.value.primary)) return undefined;
+  if (view.primariesOf(id).size > 0) return undefined;
   return [{ kind: "cache", id, value, expected: revision }];
 }
 

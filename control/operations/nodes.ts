@@ -1,13 +1,17 @@
 /** What runs: nodes, proxies, and the whole in one answer. */
 import { z } from "zod";
-import type { Parts } from "./change.ts";
+import type { View } from "../view.ts";
+import { type Context, change, outdated, type Parts } from "./change.ts";
 import { momentText } from "./input.ts";
+import { notFound, type Outcome } from "./outcome.ts";
 
 export const nodeAnswer = z.strictObject({
   name: z.string(),
   engine: z.string(),
   weight: z.int(),
+  zone: z.string(),
   ready: z.boolean(),
+  draining: z.boolean().describe("Its shards go to other nodes"),
   startedAt: z.string(),
   shards: z.int(),
   bytes: z.int().describe("Size of its shards together"),
@@ -40,19 +44,56 @@ type Seeing = Pick<Parts, "view">;
 export function listNodes({ view }: Seeing): ShownNode[] {
   const shards = [...view.shards.values()];
   return inOrder(view.nodes).map(({ id, value }) => {
-    const { engine, weight, ready, startedAtMs } = value;
+    const { engine, weight, zone, ready, startedAtMs } = value;
     const own = shards.filter((shard) => shard.value.node === id);
     return {
       name: id,
       engine,
       weight,
+      zone,
       ready,
+      draining: view.nodeSettings.get(id)?.value.draining === true,
       startedAt: momentText(startedAtMs),
       shards: own.length,
       bytes: own.reduce((sum, shard) => sum + shard.value.bytes, 0),
     };
   });
 }
+
+export const nodeChangeInput = z.strictObject({
+  draining: z.boolean().describe("true: its shards go to other nodes; false: it gets some again"),
+});
+
+/** A node that is away can be drained, too: then its keys go to others for good. */
+export async function changeNode(
+  parts: Parts,
+  context: Context,
+  name: string,
+  { draining }: z.output<typeof nodeChangeInput>,
+): Promise<Outcome<{ name: string; draining: boolean; revision: number }>> {
+  const { state, view } = parts;
+  return change(parts, context, async () => {
+    const isKnown = view.nodes.has(name) || hasShards(view, name) || view.nodeSettings.has(name);
+    if (!isKnown) return notFound(`there is no node ${JSON.stringify(name)}`);
+    const found = await state.get("nodeSetting", name);
+    const stale = outdated(context, { id: name, revision: found?.revision ?? 0 });
+    if (stale !== undefined) return stale;
+    const before = found?.value ?? { draining: false };
+    const value = { ...before, draining };
+    const isSame = before.draining === draining;
+    const expected = found?.revision ?? 0;
+    return {
+      ok: true,
+      revision: expected,
+      changes: isSame ? [] : [{ kind: "nodeSetting", id: name, value, expected }],
+      audit: { action: "node.change", cache: "", subject: name, before, after: value },
+      value: (revision) => ({ name, draining, revision }),
+    };
+  });
+}
+
+const hasShards = (view: View, node: string): boolean =>
+  [...view.shards.values()].some(({ value }) => value.node === node);
 
 export function listProxies({ view }: Seeing): ShownProxy[] {
   const sessions = new Map<string, number>();

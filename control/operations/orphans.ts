@@ -4,6 +4,7 @@
  * two of them leaves orphans that the next run of any control process removes.
  */
 import type { Change } from "../../core/cluster/state.ts";
+import { firstOf } from "../view.ts";
 import { auditChange, type Context, OWN_CHANGES_MAX, type Parts } from "./change.ts";
 import { conflict, done, type Outcome, whenReachable } from "./outcome.ts";
 
@@ -21,10 +22,7 @@ export async function removeOrphans(
     let revision = 0;
     let failures = 0;
     for (;;) {
-      const usernames = view
-        .credentialsOf(cacheId)
-        .slice(0, OWN_CHANGES_MAX)
-        .map(({ id }) => id);
+      const usernames = firstOf(view.usernamesOf(cacheId), OWN_CHANGES_MAX);
       if (usernames.length === 0) return done(count, revision);
       // The view may be behind: nothing is deleted that has an owner.
       const owner = await state.get("cache", cacheId);
@@ -70,7 +68,9 @@ export async function removeStaleUses({ state, view }: Pick<Parts, "state" | "vi
   const changes = stale.slice(0, OWN_CHANGES_MAX);
   if (changes.length === 0) return 0;
   const commit = await state.commit(changes);
-  return commit.ok ? changes.length : 0;
+  if (!commit.ok) return 0;
+  await view.reached(commit.revision);
+  return changes.length;
 }
 
 /** Deletes what is known about the use of a credential. */

@@ -93,7 +93,7 @@ describe("the ways that scripts rely on", () => {
 
 describe("who may what", () => {
   const filled = ({ method, path }: { method: string; path: string }): string =>
-    `${method} ${path.replace("{name}", "shop").replace("{username}", "u").replace("{id}", "t")}`;
+    `${method} ${path.replace("{name}", "shop").replace("{username}", "u").replace("{id}", "t").replace("{node}", "n")}`;
 
   test.each(ENDPOINTS.map((row) => [filled(row), row] as const))("%s", async (line, row) => {
     const roles = ["viewer", "operator", "owner"] as const;
@@ -186,6 +186,22 @@ describe("who may what", () => {
       expect(status).toBe(role === "owner" ? 403 : 204);
     }
   });
+});
+
+test("a node is drained and taken in again; the audit log has both", async () => {
+  const node = { pid: 1, engine: "embedded" as const, ready: true, startedAtMs: 1 };
+  const commit = await rig.desk.state.commit([{ kind: "node", id: "node-1", value: node }]);
+  await rig.desk.view.reached(commit.ok ? commit.revision : 0);
+  const line = "PATCH /v1/nodes/node-1";
+  expect((await rig.call(line, { body: { draining: true } })).status).toBe(200);
+  expect((await rig.call("GET /v1/nodes")).body.nodes).toMatchObject([{ draining: true }]);
+  expect((await rig.call(line, { body: { draining: false } })).status).toBe(200);
+  expect((await rig.call("PATCH /v1/nodes/node-9", { body: { draining: true } })).status).toBe(404);
+  const { records } = (await rig.call("GET /v1/audit?limit=2")).body;
+  expect(records).toMatchObject([
+    { action: "node.change", subject: "node-1", after: { draining: false } },
+    { action: "node.change", subject: "node-1", after: { draining: true } },
+  ]);
 });
 
 describe("wrong logins", () => {
