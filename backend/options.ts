@@ -14,6 +14,12 @@ const memcachedOptions = z.strictObject({
     .max(65_536)
     .default(1024)
     .describe("Connections that each memcached accepts (-c)"),
+  silentMsMax: z
+    .int()
+    .min(2_000)
+    .max(3_600_000)
+    .default(30_000)
+    .describe("A memcached that says nothing for so long is replaced, in milliseconds"),
 });
 export type MemcachedOptions = z.infer<typeof memcachedOptions>;
 

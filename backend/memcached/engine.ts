@@ -14,7 +14,7 @@ import { fileNameOf, portOf, removeStaleSocket, type SocketDirectory } from "../
 import { findMarked, type Marked } from "./ours.ts";
 import { argumentsOf, findMemcached, type ShardEndpoint } from "./program.ts";
 import { Serving } from "./serving.ts";
-import { MemcachedShard } from "./shard.ts";
+import { MemcachedShard, type Place, type ShardParts } from "./shard.ts";
 
 const POLL_INTERVAL_MS = 1_000;
 
@@ -49,35 +49,39 @@ export class MemcachedEngine implements Engine {
   }
 
   async open(options: OpenOptions): Promise<EngineShard> {
-    const { node, sockets, loop, log } = this.#parts;
     const name = fileNameOf(options.id);
     const leftovers = [...this.#leftovers].filter(({ mark }) => mark.shard === name);
     for (const one of leftovers) this.#leftovers.delete(one);
     const kept = leftovers.find((one) => this.#isServing(one, options));
     await endAll(leftovers.filter((one) => one !== kept));
-    const shardLog = log.child({ shard: options.id });
-    const make = (endpoint: ShardEndpoint, address: string): MemcachedShard => {
-      const mark = { home: sockets.home, node: node.name, shard: name };
-      const rest = { program: this.#program, options: node.memcached, loop, random };
-      const closed = (): void => void this.#shards.delete(shard);
-      const parts = { ...rest, endpoint, address, mark, log: shardLog, closed };
-      const shard = new MemcachedShard(parts, options);
-      this.#shards.add(shard);
-      return shard;
-    };
-    if (kept !== undefined && options.before !== undefined) {
-      const { address } = options.before;
-      const shard = make(this.#endpointOf(options.id, portOf(address)), address);
-      if (await shard.adopt(kept)) {
-        shardLog.info({ pid: kept.pid }, "memcached taken over with its values");
-        return shard;
-      }
-      this.#shards.delete(shard);
+    const shard = this.#newShard(options);
+    if (kept !== undefined) {
+      const endpoint = this.#endpointOf(options.id, portOf(options.before?.address));
+      if (await shard.adopt(kept, { endpoint, address: this.#addressOf(endpoint) })) return shard;
       await endAll([kept]);
     }
-    const endpoint = await this.#freeEndpoint(options);
-    const shard = make(endpoint, this.#addressOf(endpoint));
-    await shard.start();
+    await shard.start().catch((error: unknown) => {
+      this.#shards.delete(shard);
+      throw error;
+    });
+    return shard;
+  }
+
+  #newShard(options: OpenOptions): MemcachedShard {
+    const { node, sockets, loop, log } = this.#parts;
+    const { id } = options;
+    const parts: ShardParts = {
+      program: this.#program,
+      options: node.memcached,
+      locate: (before) => this.#locate(id, before),
+      mark: { home: sockets.home, node: node.name, shard: fileNameOf(id) },
+      loop,
+      log: log.child({ shard: id }),
+      random,
+      closed: () => void this.#shards.delete(shard),
+    };
+    const shard = new MemcachedShard(parts, options);
+    this.#shards.add(shard);
     return shard;
   }
 
@@ -109,18 +113,20 @@ export class MemcachedEngine implements Engine {
   }
 
   /** Where it was before if that is possible: then nobody needs to be told. */
-  async #freeEndpoint({ id, before }: OpenOptions): Promise<ShardEndpoint> {
+  async #locate(id: string, before: string | undefined): Promise<Place> {
     const { loop } = this.#parts;
-    const wanted = this.#endpointOf(id, portOf(before?.address));
-    if ("path" in wanted) {
-      await removeStaleSocket(loop, wanted.path);
-      return wanted;
+    let endpoint = this.#endpointOf(id, portOf(before));
+    if ("path" in endpoint) {
+      await removeStaleSocket(loop, endpoint.path);
+    } else {
+      const { host, port } = endpoint;
+      const look = (wanted: number) =>
+        loop.listen({ host, port: wanted }, { backlog: 1 }, { accepted: () => {} });
+      const listening = await look(port).catch(() => look(0));
+      listening.close();
+      endpoint = { host, port: portOf(listening.address) };
     }
-    const look = (port: number) =>
-      loop.listen({ host: wanted.host, port }, { backlog: 1 }, { accepted: () => {} });
-    const listening = await look(wanted.port).catch(() => look(0));
-    listening.close();
-    return { host: wanted.host, port: portOf(listening.address) };
+    return { endpoint, address: this.#addressOf(endpoint) };
   }
 
   async settled(): Promise<void> {

@@ -77,7 +77,7 @@ export type ShardEndpoint = { path: string } | { host: string; port: number };
  * enter the directory of its socket; otherwise it has our rights by itself.
  */
 export function argumentsOf(
-  { threads, connectionsMax }: Omit<MemcachedOptions, "path">,
+  { threads, connectionsMax }: Pick<MemcachedOptions, "threads" | "connectionsMax">,
   endpoint: ShardEndpoint,
 ): string[] {
   const where =

@@ -17,6 +17,7 @@ import { clock, sleep } from "../../core/runtime/clock.ts";
 import type { Logger } from "../../core/runtime/log.ts";
 import type { Random } from "../../core/runtime/random.ts";
 import type { EngineShard, Figures, OpenOptions } from "../engine.ts";
+import type { MemcachedOptions } from "../options.ts";
 import { privateKey, setCasApart } from "./cas.ts";
 import { Control, statsOf, type Until } from "./control.ts";
 import { type Mark, type Marked, residentBytesOf } from "./ours.ts";
@@ -31,21 +32,28 @@ const START_MS_MAX = 5_000;
 const START_LOOK_MS = 5;
 /** A process that lived this long died of something new: its backoff starts over. */
 const STEADY_MS = 10_000;
-/** One that said nothing for so long is not waited for any more. */
-const SILENT_MS_MAX = 30_000;
 const MIB = 1 << 20;
 
 export interface ShardParts {
   readonly program: string;
-  readonly options: { threads: number; connectionsMax: number };
-  readonly endpoint: ShardEndpoint;
-  readonly address: string;
+  readonly options: MemcachedOptions;
+  /**
+   * Where a process can listen, if possible where the one before did. Rejects when somebody else
+   * serves there and no other place would do.
+   */
+  locate(before: string | undefined): Promise<Place>;
   readonly mark: Omit<Mark, "startedAtMs">;
   readonly loop: Loop;
   readonly log: Logger;
   readonly random: Random;
   /** Called when it is closed. */
   closed(): void;
+}
+
+export interface Place {
+  readonly endpoint: ShardEndpoint;
+  /** As proxies reach it. */
+  readonly address: string;
 }
 
 type State =
@@ -62,7 +70,6 @@ const LEGAL: Record<State["state"], readonly State["state"][]> = {
 };
 
 export class MemcachedShard implements EngineShard {
-  readonly address: string;
   generation = 0;
   readonly #parts: ShardParts;
   readonly #changed: () => void;
@@ -70,6 +77,9 @@ export class MemcachedShard implements EngineShard {
   /** Somebody may hold cas uniques of a process that served before. */
   #hasServed: boolean;
   #state: State = { state: "waiting" };
+  readonly #addressBefore: string | undefined;
+  #place: Place | undefined;
+  #isLocating = false;
   #control: Control | undefined;
   #bytes: number;
   #bytesWanted: number;
@@ -85,10 +95,14 @@ export class MemcachedShard implements EngineShard {
   constructor(parts: ShardParts, { bytes, before, changed }: OpenOptions) {
     this.#parts = parts;
     this.#changed = changed;
-    this.address = parts.address;
+    this.#addressBefore = before?.address;
     this.#bytes = bytes;
     this.#bytesWanted = bytes;
     this.#hasServed = before !== undefined;
+  }
+
+  get address(): string {
+    return this.#place?.address ?? "";
   }
 
   get bytes(): number {
@@ -110,6 +124,10 @@ export class MemcachedShard implements EngineShard {
     };
   }
 
+  get #isWaiting(): boolean {
+    return this.#state.state === "waiting";
+  }
+
   get #serving(): Serving | undefined {
     return "serving" in this.#state ? this.#state.serving : undefined;
   }
@@ -123,7 +141,8 @@ export class MemcachedShard implements EngineShard {
   // ---- its process -------------------------------------------------------------------------------
 
   /** Takes over a process with what it holds. False if it does not answer. */
-  async adopt(marked: Marked): Promise<boolean> {
+  async adopt(marked: Marked, place: Place): Promise<boolean> {
+    this.#place = place;
     const serving = Serving.adopt(marked);
     this.#transition({ state: "ready", serving });
     try {
@@ -132,19 +151,32 @@ export class MemcachedShard implements EngineShard {
       const limit = Number(stats.get("limit_maxbytes"));
       // It had what was wished, or what was wished before that is known from the limit alone.
       if (limit !== megabytesOf(this.#bytes) * MIB) this.#bytes = limit;
+      this.#parts.log.info({ memcachedPid: serving.pid }, "memcached taken over with its values");
       return true;
     } catch (error) {
-      this.#parts.log.warn({ err: error, pid: serving.pid }, "found memcached that says nothing");
+      this.#parts.log.warn(
+        { err: error, memcachedPid: serving.pid },
+        "found memcached that says nothing",
+      );
       this.#dropControl();
       this.#transition({ state: "waiting" });
       return false;
     }
   }
 
-  /** Starts a process. Resolves when it serves, or has not come to that: then it is tried again. */
+  /**
+   * Starts a process. Resolves when it serves, or has not come to that: then it is tried again.
+   * Rejects when there is no place for it.
+   */
   async start(): Promise<void> {
-    if (this.#state.state !== "waiting") return;
-    const { program, options, endpoint, mark } = this.#parts;
+    const { program, options, locate, mark } = this.#parts;
+    if (!this.#isWaiting || this.#isLocating) return;
+    this.#isLocating = true;
+    this.#place = await locate(this.#place?.address ?? this.#addressBefore).finally(() => {
+      this.#isLocating = false;
+    });
+    if (!this.#isWaiting) return; // Closed meanwhile.
+    const { endpoint } = this.#place;
     const megabytes = megabytesOf(this.#bytesWanted);
     const args = [...argumentsOf(options, endpoint), "-m", String(megabytes)];
     const bytes = this.#bytesWanted;
@@ -195,27 +227,42 @@ export class MemcachedShard implements EngineShard {
     const delayMs = restartDelayMs(this.#failureCount - 1, this.#parts.random);
     this.#restarts++;
     this.#lastExit = silent === undefined ? how : `${how}, after it had said nothing`;
-    const facts = { pid: serving.pid, how: this.#lastExit, livedMs, delayMs };
+    const facts = { memcachedPid: serving.pid, how: this.#lastExit, livedMs, delayMs };
     this.#parts.log.warn(facts, "memcached ended, starting it again");
     this.#changed();
-    void sleep(delayMs).then(() => this.start());
+    void this.#startLater(delayMs);
+  }
+
+  async #startLater(delayMs: number): Promise<void> {
+    await sleep(delayMs);
+    try {
+      await this.start();
+    } catch (error) {
+      this.#lastExit = `not started: ${(error as Error).message}`;
+      this.#parts.log.error({ err: error }, "memcached cannot be started; trying again");
+      this.#changed();
+      void this.#startLater(restartDelayMs(this.#failureCount++, this.#parts.random));
+    }
   }
 
   /** A new process in place of this one, whatever this one is doing. */
   async #replace(reason: string): Promise<void> {
     const serving = this.#serving;
-    this.#parts.log.info({ pid: serving?.pid, reason }, "memcached replaced");
+    this.#parts.log.info({ memcachedPid: serving?.pid, reason }, "memcached replaced");
     this.#isReplacing = true;
     await serving?.kill();
     this.#isReplacing = false;
-    await this.start();
+    await this.#startLater(0);
   }
 
   #transition(to: State): void {
     const from = this.#state.state;
     assert(LEGAL[from].includes(to.state), `${this.#parts.mark.shard}: ${from} -> ${to.state}`);
     this.#state = to;
-    this.#parts.log.debug({ from, to: to.state, pid: this.#serving?.pid }, "memcached state");
+    this.#parts.log.debug(
+      { from, to: to.state, memcachedPid: this.#serving?.pid },
+      "memcached state",
+    );
   }
 
   // ---- what is wished of it ------------------------------------------------------------------------
@@ -272,8 +319,8 @@ export class MemcachedShard implements EngineShard {
     this.#transition({ state: "closed" });
     this.#parts.closed();
     await serving?.end();
-    const { endpoint } = this.#parts;
-    if ("path" in endpoint) await rm(endpoint.path, { force: true });
+    const endpoint = this.#place?.endpoint;
+    if (endpoint !== undefined && "path" in endpoint) await rm(endpoint.path, { force: true });
   }
 
   // ---- talking to it -------------------------------------------------------------------------------
@@ -304,7 +351,7 @@ export class MemcachedShard implements EngineShard {
     this.#silentSinceMs = undefined;
     if (this.#answers) return;
     this.#answers = true;
-    this.#parts.log.info({ pid: this.#serving?.pid }, "memcached answers again");
+    this.#parts.log.info({ memcachedPid: this.#serving?.pid }, "memcached answers again");
     this.#changed();
   }
 
@@ -316,10 +363,11 @@ export class MemcachedShard implements EngineShard {
     this.#silentSinceMs ??= nowMs;
     if (this.#answers) {
       this.#answers = false;
-      this.#parts.log.warn({ err: error, pid: serving.pid }, "memcached says nothing");
+      this.#parts.log.warn({ err: error, memcachedPid: serving.pid }, "memcached says nothing");
       this.#changed();
     }
-    if (nowMs - this.#silentSinceMs > SILENT_MS_MAX) void serving.kill();
+    const { silentMsMax } = this.#parts.options;
+    if (nowMs - this.#silentSinceMs > silentMsMax) void serving.kill();
   }
 
   async #tryAsk(command: string): Promise<string> {
@@ -330,9 +378,10 @@ export class MemcachedShard implements EngineShard {
     }
   }
 
-  #ask(command: string, until: Until): Promise<string> {
+  async #ask(command: string, until: Until): Promise<string> {
+    if (this.#place === undefined) throw new Error("not started yet");
     if (this.#control === undefined || this.#control.isClosed) {
-      this.#control = new Control(this.#parts.loop, this.#parts.endpoint);
+      this.#control = new Control(this.#parts.loop, this.#place.endpoint);
     }
     return this.#control.ask(command, until, ANSWER_MS_MAX);
   }

@@ -202,6 +202,19 @@ describeWith(["memcached"], "a memcached of a node", () => {
     expect(await get(before.address, "a")).toContain("VALUE a");
   });
 
+  test("that stands still for too long is replaced", async () => {
+    await putCache("c1", cache());
+    await startNode({ memcached: { silentMsMax: 2_000 } });
+    const before = await shard(ID);
+    kill(pidOf(before), "SIGSTOP");
+    await eventually(async () => expect(await shard(ID)).toMatchObject({ epoch: 2 }), 20_000);
+    expect((await shard(ID)).process).toMatchObject({
+      restarts: 1,
+      lastExit: "signal SIGKILL, after it had said nothing",
+      answers: true,
+    });
+  });
+
   test("that is flushed keeps its process and nothing that was stored in that second", async () => {
     await putCache("c1", cache());
     await startNode();
