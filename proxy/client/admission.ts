@@ -5,8 +5,8 @@
  */
 import type { Tenant } from "../tenant/tenant.ts";
 
-/** A login costs some 10 us of this thread: all of a turn's together are not felt. */
-export const LOGINS_PER_TURN_MAX = 16;
+/** A login costs some 20 us of this thread: all of a turn's together are not felt. */
+export const LOGINS_PER_TURN_MAX = 4;
 
 export interface Applicant {
   /** Its session is gone. */

@@ -30,8 +30,11 @@
 #define GENERATION_STEP (1 << INDEX_BITS)
 #define SLOT_COUNT_START 64
 #define SLOT_COUNT_MAX (1 << INDEX_BITS)
-/* Connections that one listening socket accepts in one turn. */
-#define ACCEPT_COUNT_MAX 128
+/*
+ * Connections that one listening socket accepts in one turn: few, as all others wait for them. The
+ * socket stays readable while more are there, so the next turn takes the next ones.
+ */
+#define ACCEPT_COUNT_MAX 4
 
 enum { STREAM, CONNECTING, LISTENING };
 
