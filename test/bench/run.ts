@@ -16,6 +16,7 @@
  *   r20 has a fixed rate for that reason, and its latency counts from the moment when a request
  *   was due, so a stall costs all the requests that it kept waiting.
  * - p16 and fixed rates are bimodal: they depend on who falls in step with whom. Look at min-max.
+ * - `propagation` is no load but 200 changes of the cluster state; its table comes last.
  * - Every value is compared with its key. One wrong, missing or failed reply makes the scenario's
  *   figures "invalid".
  *
