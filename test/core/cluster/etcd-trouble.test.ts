@@ -18,6 +18,12 @@ import { cacheChange } from "./samples.ts";
 
 const AWAY = { name: "StateUnavailable" };
 
+/** A record as large as it is wished. */
+function audit(id: string, size: number) {
+  const value = { atMs: 0, actor: "", from: "", action: "", cache: "", subject: "", before: null };
+  return { kind: "audit", id, value: { ...value, after: "x".repeat(size) } } as const;
+}
+
 describeWith(["etcd"], "etcd in trouble", () => {
   let etcd: Etcd;
   let client: Etcd3;
@@ -205,25 +211,25 @@ describeWith(["etcd"], "etcd in trouble", () => {
       expect(watcher.records.size).toBe(ids.length);
     });
 
-    test("a commit that is more than etcd takes is invalid, and says so", async () => {
+    test("history that comes in fragments is told revision by revision, each as a whole", async () => {
       const state = open();
-      const after = { text: "x".repeat(2 * 2 ** 20) };
-      const commit = await state.commit([
-        {
-          kind: "audit",
-          id: "large",
-          value: {
-            atMs: 0,
-            actor: "system:test",
-            from: "",
-            action: "test",
-            cache: "",
-            subject: "",
-            before: null,
-            after,
-          },
-        },
-      ]);
+      const { revision: base } = await state.list("audit");
+      const revisions: number[] = [];
+      for (let index = 0; index < 5; index++) {
+        const changes = Array.from({ length: 100 }, (_, at) => audit(`${index}-${at}`, 12_000));
+        const commit = await state.commit(changes);
+        expect(commit.ok).toBe(true);
+        if (commit.ok) revisions.push(commit.revision);
+      }
+      const watcher = new Watcher();
+      state.watch(base, watcher);
+      await watcher.reached(revisions.at(-1) as number);
+      expect(watcher.revisions).toEqual(revisions);
+      expect(watcher.told.map(({ seen }) => seen.length)).toEqual([100, 100, 100, 100, 100]);
+    });
+
+    test("a commit that is more than etcd takes is invalid, and says so", async () => {
+      const commit = await open().commit([audit("large", 2 * 2 ** 20)]);
       expect(commit).toMatchObject({ ok: false, reason: "invalid", id: "large" });
     });
   });
