@@ -154,5 +154,9 @@ class Attempts {
 /** Whoever has one IPv6 address has 2^64 of them. */
 function keyOf(address: string): string {
   if (!isIPv6(address) || address.includes(".")) return address;
-  return address.split(":").slice(0, 4).join(":");
+  const [head = "", tail] = address.replace(/%.*$/, "").split("::");
+  const left = head.split(":").filter(Boolean);
+  const right = (tail ?? "").split(":").filter(Boolean);
+  const zeros = new Array<string>(Math.max(0, 8 - left.length - right.length)).fill("0");
+  return [...left, ...zeros, ...right].slice(0, 4).join(":");
 }

@@ -202,6 +202,7 @@ interface Asked {
 async function answer(parts: ApiParts, row: Endpoint, asked: Asked): Promise<FastifyReply> {
   const { desk } = parts;
   const { request, reply, actor } = asked;
+  const askedAtMs = desk.parts.clock.nowMs();
   const problems: InputProblem[] = [];
   const body = checked(row.body, request.body ?? {}, problems);
   const { wait, ...rest } = request.query as Record<string, unknown>;
@@ -219,7 +220,7 @@ async function answer(parts: ApiParts, row: Endpoint, asked: Asked): Promise<Fas
   if (awayMs !== undefined) reply.header("memward-state-away", `${Math.round(awayMs / 1000)}`);
   if (!outcome.ok) return send(reply, problemOf(outcome.problem, ifRevision !== undefined));
   if (parts.checkAnswers) row.answer?.parse(outcome.value);
-  return succeed(parts, row, { ...asked, outcome, isWaiting: wait !== undefined });
+  return succeed(parts, row, { ...asked, outcome, isWaiting: wait !== undefined, askedAtMs });
 }
 
 async function succeed(
@@ -229,7 +230,12 @@ async function succeed(
     reply,
     outcome,
     isWaiting,
-  }: Asked & { outcome: Extract<Outcome<unknown>, { ok: true }>; isWaiting: boolean },
+    askedAtMs,
+  }: Asked & {
+    outcome: Extract<Outcome<unknown>, { ok: true }>;
+    isWaiting: boolean;
+    askedAtMs: number;
+  },
 ): Promise<FastifyReply> {
   const { value, revision } = outcome;
   const shown = row.answer === undefined ? {} : (value as Record<string, unknown>);
@@ -240,7 +246,7 @@ async function succeed(
     return status === 204 ? reply.code(204).send() : reply.code(status).send(shown);
   }
   const cacheId = row.waitsFor === "shards" ? (value as { id: string }).id : undefined;
-  const applied = await whenApplied(desk.parts, { revision, cacheId });
+  const applied = await whenApplied(desk.parts, { revision, cacheId, askedAtMs });
   const isLate = applied.missing.length > 0;
   return reply.code(isLate ? 202 : status === 204 ? 200 : status).send({ ...shown, applied });
 }

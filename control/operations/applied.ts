@@ -13,9 +13,7 @@ export const APPLIED_MS_MAX = 5_000;
 
 export const appliedAnswer = z.strictObject({
   revision: z.int(),
-  ms: z
-    .number()
-    .describe("From the commit until the last was in line, or until we stopped waiting"),
+  ms: z.number().describe("From the request until the last was in line, or we stopped waiting"),
   proxies: z.array(
     z.strictObject({
       name: z.string(),
@@ -32,15 +30,16 @@ export interface AppliedWish {
   /** Id of a cache whose shards have to follow as well. */
   readonly cacheId?: string | undefined;
   readonly limitMs?: number;
+  /** When the change was asked for, by the clock's `nowMs`; now, if it is not known. */
+  readonly askedAtMs?: number;
 }
 
 /** Resolves when all live proxies (and shards) are in line, or with `missing` after `limitMs`. */
 export async function whenApplied(
   { view, clock }: Pick<Parts, "view" | "clock">,
-  { revision, cacheId, limitMs = APPLIED_MS_MAX }: AppliedWish,
+  { revision, cacheId, limitMs = APPLIED_MS_MAX, askedAtMs = clock.nowMs() }: AppliedWish,
 ): Promise<Applied> {
-  const startedAtMs = clock.nowMs();
-  const since = (): number => Math.round((clock.nowMs() - startedAtMs) * 10) / 10;
+  const since = (): number => Math.round((clock.nowMs() - askedAtMs) * 10) / 10;
   const tookMs = new Map<string, number>();
   let wanted = revision;
   let lateNodes: string[] = [];
