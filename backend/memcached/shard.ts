@@ -147,10 +147,11 @@ export class MemcachedShard implements EngineShard {
     this.#transition({ state: "ready", serving });
     try {
       const stats = await this.#readStats();
-      this.#follow(serving);
       const limit = Number(stats.get("limit_maxbytes"));
+      if (!(limit > 0)) throw new Error("it does not tell its limit");
       // It had what was wished, or what was wished before that is known from the limit alone.
       if (limit !== megabytesOf(this.#bytes) * MIB) this.#bytes = limit;
+      this.#follow(serving);
       this.#parts.log.info({ memcachedPid: serving.pid }, "memcached taken over with its values");
       return true;
     } catch (error) {
@@ -343,7 +344,8 @@ export class MemcachedShard implements EngineShard {
 
   async #readStats(): Promise<ReadonlyMap<string, string>> {
     const stats = statsOf(await this.#ask("stats", "END"));
-    this.#tally.read(stats);
+    // An error (too many connections) tells no figures, but it is an answer.
+    if (stats.size > 0) this.#tally.read(stats);
     return stats;
   }
 

@@ -16,6 +16,12 @@ const HIDDEN = new Set([
   "rejected_connections",
   "connection_structures",
   "max_connections",
+  "tcpport",
+  "udpport",
+  "inter",
+  "domain_socket",
+  "umask",
+  "memory_file",
 ]);
 
 /** Reads `STAT <name> <value>` lines. */

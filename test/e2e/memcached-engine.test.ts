@@ -99,6 +99,21 @@ describeWith(["memcached"], "memward up --engine memcached", () => {
     expect(await hits(memward)).toBe(KEY_COUNT);
   });
 
+  test("tenants see figures of their cache, and nothing of the machine or for its operator", async () => {
+    const wire = await memward.openPlain();
+    const settings = (await wire.ask("stats settings\r\n", "END\r\n")).toString();
+    expect(settings).toContain("STAT maxbytes ");
+    expect(settings).not.toMatch(/\.sock|memward|STAT (umask|inter|tcpport) /);
+    expect((await wire.ask("stats\r\n", "END\r\n")).toString()).not.toContain("STAT pid ");
+    for (const line of ["cache_memlimit 8", "slabs reassign -1 0", "lru_crawler crawl all"]) {
+      expect(await wire.line(line)).toBe("ERROR");
+    }
+    for (const line of ["shutdown", "watch fetchers", "debugtime p"]) {
+      expect(await wire.line(line)).toBe("ERROR");
+    }
+    wire.close();
+  });
+
   test("a memcached that stands still is told", async () => {
     const [, , node] = await soon(memward, () => true);
     const pid = node?.shards?.[0]?.pid ?? 0;
