@@ -41,7 +41,7 @@ export const shareOfCount = (max: number, { proxyCount, workerCount }: Sharers):
 export const shareOfRate = (perSecond: number, { proxyCount, workerCount }: Sharers): number =>
   Math.max(1, perSecond / (proxyCount * workerCount));
 
-type Limiter = { setRate(perSecond: number, nowMs: number): void; open(): void };
+type Limiter = { setRate(perSecond: number, nowMs: number): void };
 type LimiterClass<L> = new (rate: number, nowMs: number, waits: (one: Waiting) => void) => L;
 
 export class CacheLimits {
@@ -63,7 +63,7 @@ export class CacheLimits {
     return this.pace !== null || this.valueSizeMax < VALUE_SIZE_MAX;
   }
 
-  /** In force from now on; no session is touched by it. */
+  /** In force from now on; no session is touched by it, and those that wait for no more go on. */
   update(limits: Limits, sharers: Sharers, nowMs: number): void {
     const { sessionsMax, newSessionsPerSecondMax, operationsPerSecondMax, valueSizeMax } = limits;
     this.sessionsMax =
@@ -74,8 +74,14 @@ export class CacheLimits {
     const { entrance, pace } = this;
     this.entrance = this.#limiter(entrance, Entrance, rateOf(newSessionsPerSecondMax), nowMs);
     this.pace = this.#limiter(pace, Pace, rateOf(operationsPerSecondMax), nowMs);
-    if (entrance !== this.entrance) this.#delayedBefore.new_sessions += entrance?.delayedCount ?? 0;
-    if (pace !== this.pace) this.#delayedBefore.operations += pace?.delayedCount ?? 0;
+    if (entrance !== null && this.entrance === null) {
+      this.#delayedBefore.new_sessions += entrance.delayedCount;
+      entrance.open();
+    }
+    if (pace !== null && this.pace === null) {
+      this.#delayedBefore.operations += pace.delayedCount;
+      pace.open();
+    }
   }
 
   #limiter<L extends Limiter>(
@@ -84,10 +90,7 @@ export class CacheLimits {
     rate: number | null,
     nowMs: number,
   ): L | null {
-    if (rate === null) {
-      now?.open();
-      return null;
-    }
+    if (rate === null) return null;
     if (now === null) return new type(rate, nowMs, this.#waits);
     now.setRate(rate, nowMs);
     return now;

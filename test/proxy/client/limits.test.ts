@@ -169,6 +169,17 @@ describe("operations of a cache", () => {
     expect((await wire.read(size, 20_000)).bytes.length).toBe(size);
   });
 
+  test("go on at once when there is no limit any more, whatever was run ahead", async () => {
+    const worker = await start({ operationsPerSecondMax: 1 });
+    const wire = await worker.open();
+    const keys = Array.from({ length: 60 }, (_, i) => `k${i}`).join(" ");
+    await wire.ask(`get ${keys}\r\n`, "END\r\n");
+    await wire.send("get a\r\n");
+    await until("it waits", () => effectsOf(worker)["operations delayed"] === 1);
+    worker.changeCache({ limits: {} });
+    expect(String((await wire.readUntil("END\r\n")).bytes)).toBe("END\r\n");
+  });
+
   test("end with their session: nobody is kept", async () => {
     const worker = await start({ operationsPerSecondMax: 1 });
     const wires = await Promise.all(Array.from({ length: 5 }, () => worker.openAs("all", "text")));
