@@ -83,14 +83,17 @@ export class Gate {
     look: () => Promise<T | Rejection>,
   ): Promise<T | Rejection> {
     // Taken before and given back after, so that many at once are no way around.
-    const found = this.#attempts.take(address) ? await look() : 429;
-    if (typeof found === "object") {
-      this.#attempts.giveBack(address);
+    const isTaken = this.#attempts.take(address);
+    let isWrong = false;
+    try {
+      const found = isTaken ? await look() : 429;
+      if (typeof found === "object") return found;
+      isWrong = found === 401;
+      this.rejected.set(found, (this.rejected.get(found) ?? 0) + 1);
       return found;
+    } finally {
+      if (isTaken && !isWrong) this.#attempts.giveBack(address);
     }
-    if (found === 403) this.#attempts.giveBack(address);
-    this.rejected.set(found, (this.rejected.get(found) ?? 0) + 1);
-    return found;
   }
 
   async #verify(digest: Digest | undefined, password: Uint8Array): Promise<boolean | "busy"> {

@@ -1,17 +1,19 @@
 /** Endpoints of credentials. */
 import { z } from "zod";
 import {
-  changeCredential,
-  createCredential,
   credentialAnswer,
   credentialChangeInput,
-  deleteCredential,
-  listCredentials,
   madeCredentialAnswer,
   newCredentialInput,
+  rotationInput,
+} from "../operations/credential-shapes.ts";
+import {
+  changeCredential,
+  createCredential,
+  deleteCredential,
+  listCredentials,
   promoteCredential,
   rotateCredential,
-  rotationInput,
   type Subject,
   showCredential,
 } from "../operations/credentials.ts";

@@ -11,12 +11,8 @@ import type { Change, Entry } from "../../core/cluster/state.ts";
 import { parseAddress } from "../../core/runtime/config.ts";
 import { whenApplied } from "../operations/applied.ts";
 import { auditChange } from "../operations/change.ts";
-import {
-  createCredential,
-  deleteCredential,
-  type NewLogin,
-  serversOf,
-} from "../operations/credentials.ts";
+import { serversOf } from "../operations/credential-shapes.ts";
+import { createCredential, deleteCredential, type NewLogin } from "../operations/credentials.ts";
 import {
   type Answer,
   type Asker,

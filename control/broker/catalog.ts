@@ -7,7 +7,7 @@
 import { createHash } from "node:crypto";
 import { z } from "zod";
 import { newCacheInput } from "../operations/caches.ts";
-import { newCredentialInput } from "../operations/credentials.ts";
+import { newCredentialInput } from "../operations/credential-shapes.ts";
 import type { Plan } from "../operations/plans.ts";
 
 /** Made once for this purpose. */

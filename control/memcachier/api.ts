@@ -17,13 +17,13 @@ import {
   showCache,
 } from "../operations/caches.ts";
 import type { Context, Parts } from "../operations/change.ts";
+import { serversOf } from "../operations/credential-shapes.ts";
 import {
   changeCredential,
   createCredential,
   deleteCredential,
   listCredentials,
   promoteCredential,
-  serversOf,
   showCredential,
 } from "../operations/credentials.ts";
 import { inputProblems, type Outcome, type Problem } from "../operations/outcome.ts";

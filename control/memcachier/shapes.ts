@@ -2,7 +2,7 @@
 import { z } from "zod";
 import type { Right } from "../../core/cluster/records.ts";
 import type { ShownCache } from "../operations/caches.ts";
-import type { ShownCredential } from "../operations/credentials.ts";
+import type { ShownCredential } from "../operations/credential-shapes.ts";
 
 type Capability = "write_capability" | "flush_capability" | "api_capability";
 const RIGHT_OF: Readonly<Record<Capability, Right>> = {

@@ -7,11 +7,8 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { Gate } from "../../../control/gate.ts";
 import { memcachierApi } from "../../../control/memcachier/api.ts";
 import { changeCache, createCache, type ShownCache } from "../../../control/operations/caches.ts";
-import {
-  createCredential,
-  type MadeCredential,
-  showCredential,
-} from "../../../control/operations/credentials.ts";
+import type { MadeCredential } from "../../../control/operations/credential-shapes.ts";
+import { createCredential, showCredential } from "../../../control/operations/credentials.ts";
 import type { Right } from "../../../core/cluster/records.ts";
 import { type Desk, OPERATOR, openDesk, resultOf } from "../operations/desk.ts";
 

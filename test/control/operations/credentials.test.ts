@@ -2,12 +2,12 @@
 import { readFileSync } from "node:fs";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { createCache } from "../../../control/operations/caches.ts";
+import type { NewCredentialInput } from "../../../control/operations/credential-shapes.ts";
 import {
   changeCredential,
   createCredential,
   deleteCredential,
   listCredentials,
-  type NewCredentialInput,
   promoteCredential,
   rotateCredential,
   showCredential,
