@@ -67,8 +67,8 @@ describe("a credential that expires", () => {
 
   test("may live on when it is told to in time", async () => {
     const worker = await start();
-    worker.changeLogin("all", { expiresAtMs: Date.now() + 100 });
     const wire = await worker.openAs("all", "text");
+    worker.changeLogin("all", { expiresAtMs: Date.now() + 100 });
     worker.changeLogin("all", { expiresAtMs: Date.now() + HOUR_MS });
     await new Promise((resolve) => setTimeout(resolve, 150));
     expect(await wire.line("mn")).toBe("MN");
