@@ -18,7 +18,7 @@ import { SHELLS } from "./shells.ts";
 import { listField, textField } from "./table.ts";
 
 /** A person waits with a finger on a key. */
-const ASKING_MS_MAX = 700;
+const ASKING_MS_MAX = 1_500;
 const OFFER_COUNT_MAX = 1_000;
 
 export interface Offer {

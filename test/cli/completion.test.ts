@@ -88,7 +88,7 @@ describe("asked of the API:", () => {
 });
 
 /** Ctrl-A and `echo`: the shell prints the line that it has completed instead of running it. */
-const ECHO = "\u0001echo \n";
+const ECHO = "\u0001echo do''ne \n";
 
 /** Types into an interactive shell on a terminal of its own; resolves with what was echoed. */
 async function type(shell: string, begin: string, keys: string): Promise<string> {
@@ -111,11 +111,12 @@ async function type(shell: string, begin: string, keys: string): Promise<string>
   await vi.waitFor(() => expect(output).toContain("ready"), { timeout: 20_000, interval: 20 });
   output = "";
   child.stdin.write(`${keys}${ECHO}`);
-  await vi.waitFor(() => expect(output).toMatch(/^memward .*$/m), { timeout: 20_000 });
+  // What is typed shows the quotes; only what was echoed does not, and it comes last.
+  await vi.waitFor(() => expect(output).toMatch(/done memward [^\r\n]+\r?\n/), { timeout: 20_000 });
   child.stdin.write("exit\n");
   child.stdin.end();
   await ended;
-  return output;
+  return /done (memward [^\r\n]+)/.exec(output)?.[1]?.trim() ?? "";
 }
 
 const SHELLS = [
@@ -131,6 +132,6 @@ describe.each(SHELLS)("%s", (name, shell, begin) => {
     api.says = [{ body: { caches: [{ name: "orders", plan: "25mb" }], next: null } }];
     const keys = "memward cred\tcr\tord\t--no\t--rights=wri\t";
     const output = await type(shell, begin, keys);
-    expect(output).toContain("memward credential create orders --no-wait --rights=write");
+    expect(output).toBe("memward credential create orders --no-wait --rights=write");
   });
 });
