@@ -276,11 +276,12 @@ export class Connection {
     }
     if (!this.isOpen) return;
     this.#countWaiting();
-    if (this.#ending && this.unsentSize === 0) this.#wire.end();
     if (this.#wasFull && this.unsentSize < LOW_WATER_SIZE) {
       this.#wasFull = false;
       this.#receiver.drained();
     }
+    // Last, because it may close; and only if nobody who drained had more to say.
+    if (this.#ending && this.isOpen && this.unsentSize === 0) this.#wire.end();
   }
 
   /** What is still unsent after a flush waits for the kernel. */
