@@ -9,6 +9,7 @@
  * because it is away for a moment. Records of shards therefore outlive their process.
  */
 import { isDeepStrictEqual } from "node:util";
+import { AppliedByAll } from "../core/cluster/applied.ts";
 import { type PlacementNode, placeShards } from "../core/cluster/placement.ts";
 import { Presence } from "../core/cluster/presence.ts";
 import type { Cache, Node, NodeSetting, Shard as ShardRecord } from "../core/cluster/records.ts";
@@ -23,9 +24,19 @@ import { clock, sleep } from "../core/runtime/clock.ts";
 import type { Logger } from "../core/runtime/log.ts";
 import type { Engine, EngineShard } from "./engine.ts";
 import type { NodeOptions } from "./options.ts";
+import { type KnownEjection, StandIns } from "./standIns.ts";
 
 /** Records that an agent follows. */
-export const FOLLOWED_KINDS = ["cache", "node", "nodeSetting", "shard"] as const;
+export const FOLLOWED_KINDS = [
+  "cache",
+  "node",
+  "nodeSetting",
+  "shard",
+  "ejection",
+  "proxy",
+] as const;
+
+const isFollowed = (kind: string): boolean => (FOLLOWED_KINDS as readonly string[]).includes(kind);
 
 const RETRY_DELAY_MS = 500;
 /** Shards that are seen to at the same time: an engine may start a process for each. */
@@ -42,6 +53,8 @@ export interface OpenShard {
   /** The epochs of its cache that it has caught up with. */
   flushedEpoch: number;
   statsEpoch: number;
+  /** Serial of the ejection for which it was emptied last. */
+  clearedFor: string;
 }
 
 /** A shard record and the revision that wrote it. */
@@ -61,6 +74,11 @@ export class Agent {
   readonly #nodes = new Map<string, Node>();
   readonly #settings = new Map<string, NodeSetting>();
   readonly #records = new Map<string, Known>();
+  readonly #ejections = new Map<string, KnownEjection>();
+  readonly #applied = new AppliedByAll();
+  readonly #standIns: StandIns;
+  /** The newest revision that was told. */
+  #revision = 0;
   readonly #startedAtMs = clock.unixMs();
   #watch: Watch | undefined;
   /** Shards whose cache is gone and that still finish. */
@@ -77,6 +95,8 @@ export class Agent {
 
   constructor(parts: AgentParts) {
     this.#parts = parts;
+    const { state, log, engine } = parts;
+    this.#standIns = new StandIns({ state, log, engine, node: parts.options.name });
     this.#presence = new Presence({
       state: parts.state,
       log: parts.log,
@@ -126,18 +146,23 @@ export class Agent {
   async #follow(): Promise<void> {
     const { state } = this.#parts;
     // What changes between these lists is told by the watch, from the oldest of them on.
-    const [caches, nodes, settings, records] = [
+    const [caches, nodes, settings, records, ejections, proxies] = [
       await state.list("cache"),
       await state.list("node"),
       await state.list("nodeSetting"),
       await state.list("shard"),
+      await state.list("ejection"),
+      await state.list("proxy"),
     ];
+    for (const entry of ejections.entries) this.#ejections.set(entry.id, entry);
+    for (const { id, value } of proxies.entries) this.#applied.proxySeen(id, value);
+    this.#revision = proxies.revision;
     for (const { id, value } of caches.entries) this.#caches.set(id, value);
     for (const { id, value } of nodes.entries) this.#nodes.set(id, value);
     for (const { id, value } of settings.entries) this.#settings.set(id, value);
     for (const entry of records.entries) this.#records.set(entry.id, entry);
     this.#watch = state.watch(caches.revision, {
-      changed: (seen) => this.#changed(seen),
+      changed: (seen, revision) => this.#changed(seen, revision),
       reset: () => this.#forget(),
     });
   }
@@ -147,17 +172,29 @@ export class Agent {
     this.#nodes.clear();
     this.#settings.clear();
     this.#records.clear();
+    this.#ejections.clear();
+    this.#applied.clear();
   }
 
-  #changed(seen: readonly Seen[]): void {
+  #changed(seen: readonly Seen[], newest: number): void {
+    this.#revision = newest;
     for (const { kind, id, value, revision } of seen) {
       if (kind === "cache") put(this.#caches, id, value);
       else if (kind === "node") put(this.#nodes, id, value);
       else if (kind === "nodeSetting") put(this.#settings, id, value);
       else if (kind === "shard")
         put(this.#records, id, value === null ? null : { value, revision });
+      else if (kind === "ejection")
+        put(this.#ejections, id, value === null ? null : { value, revision });
+      else if (kind === "proxy") this.#applied.proxySeen(id, value);
     }
-    void this.#reconcile();
+    if (this.#concerns(seen)) void this.#reconcile();
+  }
+
+  /** Proxies tell often what they have applied: that matters while a shard is out. */
+  #concerns(seen: readonly Seen[]): boolean {
+    if (this.#ejections.size + this.#standIns.size > 0) return true;
+    return seen.some(({ kind }) => kind !== "proxy" && isFollowed(kind));
   }
 
   /** Bytes that this node should have of a cache; undefined if the cache is not placed here. */
@@ -222,7 +259,17 @@ export class Agent {
       } else if (open === undefined) tasks.push(() => this.#open(id, { cacheId, cache, bytes }));
       else tasks.push(() => this.#adjust(open, { cache, bytes }));
     }
+    // Clients wait for stand-ins: they come first.
+    tasks.unshift(() => this.#standFor());
     await this.#doAll(tasks);
+  }
+
+  #standFor(): Promise<void> {
+    return this.#standIns.reconcile(this.#ejections, {
+      shards: new Map([...this.#records].map(([id, { value }]) => [id, value])),
+      revision: this.#revision,
+      appliedByAll: this.#applied.revision,
+    });
   }
 
   /** Asks the state itself: what we know may be half of a list that is being read anew. */
@@ -264,6 +311,7 @@ export class Agent {
       generation: 0,
       flushedEpoch: told?.flushedEpoch ?? cache.epoch,
       statsEpoch: told?.statsEpoch ?? cache.statsEpoch,
+      clearedFor: told?.clearedFor ?? "",
     };
     this.shards.set(id, open);
     await this.#adjust(open, { cache, bytes });
@@ -280,15 +328,29 @@ export class Agent {
       log.info({ shard: open.id, from: shard.bytes, to: bytes }, "shard resized");
       await shard.resize(bytes);
     }
-    const isFenced = record?.state === "fenced" && shard.generation === open.generation;
+    const ejectedAs = this.#serialToClear(open);
+    const isFenced =
+      ejectedAs !== undefined ||
+      (record?.state === "fenced" && shard.generation === open.generation);
     if (isFenced || cache.epoch > open.flushedEpoch) {
       await shard.empty(isFenced ? "fenced" : "flushed");
       log.info({ shard: open.id, isFenced }, "shard emptied");
     }
+    open.clearedFor = ejectedAs ?? open.clearedFor;
     if (cache.statsEpoch > open.statsEpoch) await shard.resetStats();
     // One that is not ready begins empty when it is; until then nothing is claimed.
     if (shard.state === "ready") this.#caughtUp(open, cache);
     if (!isPublished(record, this.#recordOf(open))) await this.#publish(open);
+  }
+
+  /**
+   * The ejection for which it has to be emptied. Not before all proxies have left it: one of them
+   * may still be storing something that nobody else will know of.
+   */
+  #serialToClear({ id, clearedFor }: OpenShard): string | undefined {
+    const ejection = this.#ejections.get(id);
+    if (ejection === undefined || ejection.value.serial === clearedFor) return undefined;
+    return this.#applied.revision >= ejection.revision ? ejection.value.serial : undefined;
   }
 
   #caughtUp(open: OpenShard, cache: Cache): void {
@@ -304,7 +366,8 @@ export class Agent {
     open.statsEpoch = cache.statsEpoch;
   }
 
-  #recordOf({ cacheId, epoch, flushedEpoch, statsEpoch, shard }: OpenShard): ShardRecord {
+  #recordOf(open: OpenShard): ShardRecord {
+    const { cacheId, epoch, flushedEpoch, statsEpoch, clearedFor, shard } = open;
     const { name, weight, zone } = this.#parts.options;
     return {
       cache: cacheId,
@@ -317,6 +380,7 @@ export class Agent {
       flushedEpoch,
       statsEpoch,
       process: shard.process,
+      clearedFor,
       state: shard.state,
     };
   }
@@ -379,6 +443,9 @@ export class Agent {
     this.#isDraining = true;
     this.#watch?.close();
     await this.#reconciling?.catch(() => {});
+    await this.#standIns.close().catch((error: unknown) => {
+      this.#parts.log.warn({ err: error }, "stand-ins not taken back");
+    });
     const closed = [...this.shards.values()].map(({ shard }) => shard.close());
     await Promise.all([...closed, ...this.#closing.values()]);
     await this.#presence.end();

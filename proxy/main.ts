@@ -7,8 +7,10 @@ import { reachableAddress } from "../core/runtime/config.ts";
 import type { Logger } from "../core/runtime/log.ts";
 import type { RunningRole } from "../core/runtime/role.ts";
 import { FiguresCollector } from "./figures.ts";
+import { Jury } from "./jury.ts";
 import { createProxyRegistry } from "./metrics.ts";
 import type { ProxyOptions } from "./options.ts";
+import { probe } from "./routing/probe.ts";
 import { ThreadedWorker } from "./threads.ts";
 import { UsageWriter } from "./usage.ts";
 import { Worker, type WorkerEvents } from "./worker.ts";
@@ -52,9 +54,17 @@ export async function startProxy(
       applied[worker] = revision;
       if (isReady) void presence.publish();
     },
+    suspected: (shardId, reason) => jury.suspect(shardId, reason),
+    trusted: (shardId) => jury.trust(shardId),
   });
 
   const first = new Worker(options, state, eventsOf(0));
+  const jury = new Jury({
+    state,
+    log,
+    proxy: options.name,
+    probe: (address) => probe(first.services.loop, address),
+  });
   const bound = await first.start();
   advertised =
     options.advertise.length > 0 ? options.advertise : bound.listen.map(reachableAddress);
@@ -74,6 +84,7 @@ export async function startProxy(
   }
   isReady = true;
   await presence.publish();
+  await jury.start();
   const usage = new UsageWriter({
     state,
     log,
@@ -100,6 +111,7 @@ export async function startProxy(
     drain: async () => {
       isReady = false;
       await usage.stop();
+      await jury.close();
       await Promise.all([first.drain(), ...others.map((other) => other.drain())]);
       await presence.end();
     },

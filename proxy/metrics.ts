@@ -31,6 +31,12 @@ export const PROXY_METRICS = {
     labels: ["cache", "shard"],
     help: "From reading a command to having the shard's reply, by cache and shard (node name).",
   },
+  out: {
+    name: "memward_proxy_shard_out",
+    kind: "gauge",
+    labels: ["cache", "shard"],
+    help: "1 for a shard that is out of routing, 0 for one that is in; stand-ins are not listed.",
+  },
   sessions: {
     name: "memward_proxy_sessions",
     kind: "gauge",
@@ -196,8 +202,13 @@ export function createWorkerRegistry(worker: Worker): Registry {
         emit(
           { bounds: LATENCY_BOUNDS_SECONDS, counts, sum: sumMs / 1000 },
           tenant.name,
-          shard.node,
+          shard.label,
         );
+      }
+    },
+    out: (emit) => {
+      for (const { tenant, shard } of eachShard(tenants())) {
+        if (shard.standsInFor === null) emit(shard.isOut ? 1 : 0, tenant.name, shard.label);
       }
     },
     sessions: (emit) => {
@@ -239,17 +250,17 @@ export function createWorkerRegistry(worker: Worker): Registry {
     },
     linkReady: (emit) => {
       for (const { tenant, shard, link } of eachLink(tenants())) {
-        emit(1, tenant.name, shard.node, link.dialect, link.state);
+        emit(1, tenant.name, shard.label, link.dialect, link.state);
       }
     },
     depth: (emit) => {
       for (const { tenant, shard, link } of eachLink(tenants())) {
-        emit(link.depth, tenant.name, shard.node, link.dialect);
+        emit(link.depth, tenant.name, shard.label, link.dialect);
       }
     },
     failures: (emit) => {
       for (const { tenant, shard, link } of eachLink(tenants())) {
-        const labels = [tenant.name, shard.node, link.dialect] as const;
+        const labels = [tenant.name, shard.label, link.dialect] as const;
         LINK_FAILURES.forEach((reason, i) => {
           if (link.failureCounts[i]! > 0) emit(link.failureCounts[i]!, ...labels, reason);
         });

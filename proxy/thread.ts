@@ -22,6 +22,8 @@ const worker = new Worker(workerData as ProxyOptions, state, {
   linkChanged: ({ address, dialect }, from, to, reason) =>
     tell({ type: "linkChanged", link: { address, dialect }, from, to, reason }),
   applied: (revision) => tell({ type: "applied", revision }),
+  suspected: (shardId, reason) => tell({ type: "suspected", shardId, reason }),
+  trusted: (shardId) => tell({ type: "trusted", shardId }),
 });
 const registry = createWorkerRegistry(worker);
 const collector = new FiguresCollector(worker.services);

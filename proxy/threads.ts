@@ -1,5 +1,6 @@
 /** Further workers of a proxy, seen from the main thread: started, told, scraped, drained. */
 import { Worker as Thread } from "node:worker_threads";
+import type { SuspicionReason } from "../core/cluster/records.ts";
 import type { ClusterState, Entry, Seen, Watch } from "../core/cluster/state.ts";
 import type { MetricFamily } from "../core/runtime/metrics.ts";
 import type { Figures } from "./figures.ts";
@@ -26,6 +27,8 @@ export type ThreadNotice =
       reason: string;
     }
   | { type: "applied"; revision: number }
+  | { type: "suspected"; shardId: string; reason: SuspicionReason }
+  | { type: "trusted"; shardId: string }
   | { type: "metrics"; id: number; families: MetricFamily[] }
   | { type: "figures"; id: number; figures: Figures }
   | { type: "drained" };
@@ -117,6 +120,10 @@ export class ThreadedWorker {
         return this.#events.linkChanged(notice.link, notice.from, notice.to, notice.reason);
       case "applied":
         return this.#events.applied(notice.revision);
+      case "suspected":
+        return this.#events.suspected(notice.shardId, notice.reason);
+      case "trusted":
+        return this.#events.trusted(notice.shardId);
       case "metrics":
         return this.#asked.get(notice.id)?.(notice.families);
       case "figures":

@@ -2,6 +2,7 @@
  * One event loop of a proxy: everything a request touches, wired together. A proxy runs one of
  * these in its main thread, and more in threads of their own when `workers` asks for it.
  */
+import type { SuspicionReason } from "../core/cluster/records.ts";
 import { Loop } from "../core/io/loop.ts";
 import type { Listening } from "../core/io/wire.ts";
 import { collectGarbage } from "../core/runtime/memory.ts";
@@ -12,6 +13,7 @@ import { type Services, SessionCounters } from "./client/services.ts";
 import type { Session } from "./client/session.ts";
 import { Turns } from "./client/turns.ts";
 import type { ProxyOptions } from "./options.ts";
+import { TICK_MS } from "./routing/detector.ts";
 import type { Link, LinkState } from "./routing/link.ts";
 import { Route } from "./routing/route.ts";
 import { Slots } from "./routing/slots.ts";
@@ -23,7 +25,7 @@ import { Passwords } from "./tenant/passwords.ts";
 
 /** Unsent output and kept input of all sessions; above it the largest hoarder is closed. */
 const HELD_SIZE_MAX = 256 * 1024 * 1024;
-const UPKEEP_INTERVAL_MS = 100;
+const UPKEEP_INTERVAL_MS = TICK_MS;
 /** So many sessions since the last time are a storm, and so long without a command is calm. */
 const STORM_SESSION_COUNT = 1000;
 const CALM_MS = 1000;
@@ -39,6 +41,9 @@ export interface WorkerEvents {
   linkChanged(link: LinkName, from: LinkState, to: LinkState, reason: string): void;
   /** The cluster state up to this revision is in force. */
   applied(revision: number): void;
+  /** The shard of this id would better not be used; and: it may be used again. */
+  suspected(shardId: string, reason: SuspicionReason): void;
+  trusted(shardId: string): void;
 }
 
 export class Worker {
@@ -66,7 +71,11 @@ export class Worker {
       stash: new Stash(loop.arena),
       directory: new Directory({
         state,
-        newRoute: () => new Route(linkOptions),
+        newRoute: (cacheId) =>
+          new Route(linkOptions, {
+            suspected: (node, reason) => events.suspected(`${cacheId}/${node}`, reason),
+            trusted: (node) => events.trusted(`${cacheId}/${node}`),
+          }),
         applied: events.applied,
         workerCount: options.workers,
         waits: (waiting) => this.#lookAfter(waiting),
@@ -153,8 +162,9 @@ export class Worker {
   }
 
   #keepUp(): void {
-    const { loop, anonymous } = this.services;
+    const { loop, anonymous, directory } = this.services;
     loop.turn();
+    for (const { route } of directory.tenants.values()) route.health.tick(loop.nowMs);
     const openedBeforeMs = loop.nowMs - this.#options.loginTimeoutSeconds * 1000;
     for (const session of anonymous) {
       if (session.openedAtMs > openedBeforeMs) break; // Sets keep the order of arrival.

@@ -235,7 +235,56 @@ export const shardRecord = z.strictObject({
   weight,
   zone,
   process: shardProcess.nullable().default(null),
+  /** Serial of the ejection for which it was emptied last. */
+  clearedFor: z.string().max(64).default(""),
   state: z.enum(["starting", "ready", "fenced", "draining"]),
+});
+
+/** Why a proxy would not use a shard. */
+export const SUSPICIONS = [
+  "refused",
+  "unreachable",
+  "stalled",
+  "timeouts",
+  "unproven",
+  "probe_failed",
+  "slow",
+] as const;
+export type SuspicionReason = (typeof SUSPICIONS)[number];
+const suspicionReason = z.enum(SUSPICIONS);
+
+/** What one proxy sees of a shard that it would not use; id `<shard id>@<proxy>`, leased. */
+export const suspicionRecord = z.strictObject({
+  cache: z.string(),
+  node: z.string(),
+  proxy: z.string(),
+  reason: suspicionReason,
+  sinceMs: z.int(),
+});
+
+/**
+ * A shard that is out of routing, because most proxies would not use it; its id is that of the
+ * shard. `serial` is a name used once: stand-ins are made for it, and the shard returns only when
+ * it was emptied for it.
+ */
+export const ejectionRecord = z.strictObject({
+  cache: z.string(),
+  node: z.string(),
+  serial: z.string().max(64),
+  /** Nodes that take its keys meanwhile. */
+  standIns: z.array(z.string()),
+  reason: suspicionReason,
+  seenBy: z.array(z.string()),
+  atMs: z.int(),
+});
+
+/** A fresh place for the keys of an ejected shard, on node `host`; id `<shard id>/<host>`. */
+export const standInRecord = z.strictObject({
+  cache: z.string(),
+  node: z.string(),
+  host: z.string(),
+  serial: z.string().max(64),
+  address: z.string(),
 });
 
 /**
@@ -258,6 +307,9 @@ export const RECORDS = {
   nodeSetting: nodeSettingRecord,
   shard: shardRecord,
   proxy: proxyRecord,
+  suspicion: suspicionRecord,
+  ejection: ejectionRecord,
+  standIn: standInRecord,
   lastUse: lastUseRecord,
   usage: usageRecord,
   token: tokenRecord,
@@ -276,6 +328,9 @@ export type Node = RecordOf<"node">;
 export type NodeSetting = RecordOf<"nodeSetting">;
 export type Shard = RecordOf<"shard">;
 export type Proxy = RecordOf<"proxy">;
+export type Suspicion = RecordOf<"suspicion">;
+export type Ejection = RecordOf<"ejection">;
+export type StandIn = RecordOf<"standIn">;
 export type LastUse = RecordOf<"lastUse">;
 export type Usage = RecordOf<"usage">;
 export type Token = RecordOf<"token">;

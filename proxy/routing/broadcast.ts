@@ -37,9 +37,11 @@ export class Broadcast implements Gather {
   send(route: Route, dialect: Dialect, command: number, bytes: Buffer, nowMs: number): void {
     const { slots } = this.#queue;
     this.#dialect = dialect;
+    // A shard that is out comes back empty: there is nothing in it to ask about or to flush.
+    const shards = route.shards.filter(({ isOut }) => !isOut);
     // One more than there are shards, so that failing at once cannot end it before the last.
-    this.#missingCount = route.shards.length + 1;
-    for (const shard of route.shards) {
+    this.#missingCount = shards.length + 1;
+    for (const shard of shards) {
       const problem = slots.hasRoom(1) ? shard[dialect].refusal() : "queueFull";
       if (problem !== undefined) {
         this.fail(NO_SLOT, problem);

@@ -5,6 +5,7 @@
  *     idle -> connecting -> validating -> ready -> waiting -> connecting …       closed
  *              |               |            |         ^
  *              +---------------+------------+---------+  any failure, with a reason
+ *     any of them -> ejected -> idle                     while its shard is out of routing
  *
  * A fresh connection proves itself with `version` (binary: NOOP) before traffic goes out. After a
  * failure nothing is tried until a fully jittered delay has passed; commands fail at once
@@ -50,7 +51,14 @@ const DEPTH_MAX = 16 * 1024;
 const RECONNECT_DELAY_MS_MIN = 10;
 const RECONNECT_DELAY_MS_MAX = 1000;
 
-export type LinkState = "idle" | "connecting" | "validating" | "ready" | "waiting" | "closed";
+export type LinkState =
+  | "idle"
+  | "connecting"
+  | "validating"
+  | "ready"
+  | "waiting"
+  | "ejected"
+  | "closed";
 
 /** Why a connection to a shard ended: log field and metric label. */
 export const LINK_FAILURES = [
@@ -64,6 +72,7 @@ export const LINK_FAILURES = [
   "trailing_data",
   "opaque_mismatch",
   "stalled",
+  "ejected",
   "retired",
 ] as const;
 export type LinkFailure = (typeof LINK_FAILURES)[number];
@@ -79,6 +88,7 @@ const PROBLEM_OF: Record<LinkFailure, Problem> = {
   trailing_data: "brokenReply",
   opaque_mismatch: "brokenReply",
   stalled: "timedOut",
+  ejected: "noShard",
   retired: "connectionClosed",
 };
 
@@ -91,6 +101,11 @@ export interface LinkEvents {
   transition(link: Link, from: LinkState, to: LinkState, reason: string): void;
 }
 
+/** The shard that a link leads to. */
+export interface LinkOwner {
+  linkFailed(reason: LinkFailure): void;
+}
+
 export interface LinkOptions {
   loop: Loop;
   slots: Slots;
@@ -99,6 +114,7 @@ export interface LinkOptions {
   sweep: Sweep;
   /** Latency of this shard, shared by both dialects. */
   latency: Histogram;
+  owner: LinkOwner;
 }
 
 const reply = new Reply();
@@ -108,6 +124,8 @@ export class Link implements Connecting {
   readonly dialect: Dialect;
   readonly failureCounts: Float64Array = new Float64Array(LINK_FAILURES.length);
   timedOutCount = 0;
+  /** Since the last reply. */
+  timeoutsInRow = 0;
   queueFullCount = 0;
   readonly #options: LinkOptions;
   readonly #isBinary: boolean;
@@ -150,7 +168,7 @@ export class Link implements Connecting {
       this.queueFullCount++;
       return "queueFull";
     }
-    if (this.#state === "closed") return "noShard";
+    if (this.#state === "closed" || this.#state === "ejected") return "noShard";
     if (this.#state === "waiting" && this.#options.loop.nowMs < this.#retryAtMs) return "noShard";
     if (this.#state === "idle" || this.#state === "waiting") this.#connect();
     return this.#tail - this.#head < DEPTH_MAX ? undefined : "queueFull";
@@ -216,6 +234,7 @@ export class Link implements Connecting {
       at += reply.size;
     }
     this.#progressAtMs = loop.nowMs;
+    this.timeoutsInRow = 0;
     if (this.#expired < this.#head) this.#expired = this.#head;
     return at;
   }
@@ -274,6 +293,7 @@ export class Link implements Connecting {
         if (silentMs < DEADLINE_MS && nowMs - startedAtMs < DEADLINE_TOTAL_MS) break;
         this.#fifo[index] = -1 - slots.command[slot]!;
         this.timedOutCount++;
+        this.timeoutsInRow++;
         this.#options.latency.observe(nowMs - slots.startedAtMs[slot]!);
         this.#settleFailed(slot, "timedOut");
       }
@@ -326,6 +346,21 @@ export class Link implements Connecting {
     return from + size;
   }
 
+  /** Commands in flight that are waiting for longer than `durationMs`; counts up to `countMax`. */
+  waitingCount(durationMs: number, countMax: number): number {
+    const { slots, loop } = this.#options;
+    const beforeMs = loop.nowMs - durationMs;
+    let count = 0;
+    for (let at = this.#head; at < this.#tail && count < countMax; at++) {
+      const slot = this.#fifo[at & (this.#fifo.length - 1)]!;
+      // Those that were given up are counted as answered.
+      if (slot < 0) continue;
+      if (slots.startedAtMs[slot]! > beforeMs) break;
+      count++;
+    }
+    return count;
+  }
+
   /** Any failure: everything in flight is answered with its problem, then we wait. */
   fail(reason: LinkFailure): void {
     const connection = this.#connection;
@@ -338,7 +373,7 @@ export class Link implements Connecting {
       RECONNECT_DELAY_MS_MIN * 2 ** this.#attempt++,
     );
     this.#retryAtMs = loop.nowMs + random.next() * ceilingMs;
-    this.#transition(reason === "retired" ? "closed" : "waiting", reason);
+    this.#transition(STATE_AFTER[reason] ?? "waiting", reason);
     connection.destroy();
     const mask = this.#fifo.length - 1;
     while (this.#head < this.#tail) {
@@ -346,7 +381,21 @@ export class Link implements Connecting {
       if (slot >= 0) this.#settleFailed(slot, PROBLEM_OF[reason]);
     }
     this.#expired = this.#head;
+    this.timeoutsInRow = 0;
     this.drained();
+    this.#options.owner.linkFailed(reason);
+  }
+
+  /** The shard is out of routing: nothing is sent until `readmit`. */
+  eject(): void {
+    if (this.#connection !== null) this.fail("ejected");
+    else if (this.#state !== "closed") this.#transition("ejected", "ejected");
+  }
+
+  readmit(): void {
+    if (this.#state !== "ejected") return;
+    this.#attempt = 0;
+    this.#transition("idle", "readmitted");
   }
 
   /** This shard is no longer part of the cache (or has a new address). */
@@ -372,6 +421,11 @@ export class Link implements Connecting {
   }
 }
 
+/** Where a failure leads; the others lead to waiting for the next try. */
+const STATE_AFTER: Partial<Record<LinkFailure, LinkState>> = {
+  ejected: "ejected",
+  retired: "closed",
+};
 const LARGE_SIZE = 16 * 1024;
 const VALIDATION_SIZE_MAX = 256;
 const TEXT_VERSION = Buffer.from("version\r\n");

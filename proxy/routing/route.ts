@@ -1,10 +1,17 @@
 /**
  * The way from a key of one cache to its shard: the continuum of its nodes, and for each of them
- * the links in both dialects, opened on first use.
+ * the links in both dialects, opened on first use. A shard that is out of routing has a detour: its
+ * keys go to stand-ins, along the same circle without it.
+ *
+ *     key -> continuum -> shard                       (nearly always)
+ *                         | is out
+ *                         v
+ *                         detour -> stand-in          or, until it is open, nobody
  */
 import { Continuum } from "../../core/cluster/continuum.ts";
 import { Histogram } from "./counters.ts";
-import { Link, type LinkOptions } from "./link.ts";
+import { Health, type HealthEvents } from "./health.ts";
+import { Link, type LinkFailure, type LinkOptions, type LinkOwner } from "./link.ts";
 
 export interface ShardTarget {
   node: string;
@@ -13,55 +20,138 @@ export interface ShardTarget {
   weight?: number;
 }
 
+/**
+ * Where the keys of a shard go that is out: for each node that takes a part of them its stand-in,
+ * or null while that is not open. Without any of them nobody serves those keys.
+ */
+export type Detour = ReadonlyMap<string, string | null>;
+const NO_DETOURS: ReadonlyMap<string, Detour> = new Map();
+
+export type RouteOptions = Omit<LinkOptions, "latency" | "owner">;
+
+/** Told of failures of connections to a shard, as they happen. */
+type Troubled = (shard: ShardLinks, reason: LinkFailure) => void;
+
+type ShardPlace = { target: ShardTarget; standsInFor: string | null };
+
 /** One shard as seen from here. */
-export class ShardLinks {
+export class ShardLinks implements LinkOwner {
   readonly node: string;
   readonly address: string;
+  /** The node of the ejected shard whose keys it has; null if it is a shard in its own right. */
+  readonly standsInFor: string | null;
   readonly latency: Histogram = new Histogram();
   readonly text: Link;
   readonly binary: Link;
+  isOut = false;
+  readonly #troubled: Troubled;
 
-  constructor(target: ShardTarget, options: Omit<LinkOptions, "latency">) {
-    this.node = target.node;
-    this.address = target.address;
-    const linkOptions = { ...options, latency: this.latency };
-    this.text = new Link(target.address, "text", linkOptions);
-    this.binary = new Link(target.address, "binary", linkOptions);
+  constructor({ target, standsInFor }: ShardPlace, options: RouteOptions, troubled: Troubled) {
+    const { node, address } = target;
+    this.node = node;
+    this.address = address;
+    this.standsInFor = standsInFor;
+    this.#troubled = troubled;
+    const linkOptions = { ...options, latency: this.latency, owner: this };
+    this.text = new Link(address, "text", linkOptions);
+    this.binary = new Link(address, "binary", linkOptions);
+  }
+
+  /** For people and metrics; no two shards of a cache share it. */
+  get label(): string {
+    return this.standsInFor === null ? this.node : `${this.node} for ${this.standsInFor}`;
+  }
+
+  setOut(isOut: boolean): void {
+    if (this.isOut === isOut) return;
+    this.isOut = isOut;
+    for (const link of [this.text, this.binary]) {
+      if (isOut) link.eject();
+      else link.readmit();
+    }
+  }
+
+  linkFailed(reason: LinkFailure): void {
+    this.#troubled(this, reason);
+  }
+
+  retire(): void {
+    this.text.retire();
+    this.binary.retire();
   }
 }
 
+/** Instead of a shard that is out: stand-ins by their place in `shards`, itself where none is. */
+type Bypass = { continuum: Continuum; owners: readonly number[] };
+
 export class Route {
-  readonly #options: Omit<LinkOptions, "latency">;
+  readonly #options: RouteOptions;
+  readonly health: Health;
   #continuum: Continuum = new Continuum([]);
+  /** By place in `shards`; null if all shards are in. */
+  #bypasses: (Bypass | undefined)[] | null = null;
+  /** Those of the continuum, by node; behind them the stand-ins. */
   shards: ShardLinks[] = [];
 
-  constructor(options: Omit<LinkOptions, "latency">) {
+  constructor(options: RouteOptions, events: HealthEvents) {
     this.#options = options;
+    this.health = new Health(this, events);
   }
 
-  /** Takes over the new list; shards that stay keep their connections and what is in flight. */
-  update(targets: readonly ShardTarget[]): void {
-    const before = new Map(this.shards.map((shard) => [`${shard.node} ${shard.address}`, shard]));
-    const sorted = targets.toSorted((a, b) => (a.node < b.node ? -1 : 1));
-    this.shards = sorted.map((shard) => {
-      const id = `${shard.node} ${shard.address}`;
+  /**
+   * Takes over the new list, and the detours of those that are out, by node. Shards that stay keep
+   * their connections and what is in flight.
+   */
+  update(targets: readonly ShardTarget[], detours: ReadonlyMap<string, Detour> = NO_DETOURS): void {
+    const troubled: Troubled = (shard, reason) => {
+      this.health.linkFailed(shard, reason, this.#options.loop.nowMs);
+    };
+    const before = new Map(this.shards.map((shard) => [idOf(shard, shard.standsInFor), shard]));
+    const keep = (target: ShardTarget, standsInFor: string | null): ShardLinks => {
+      const id = idOf(target, standsInFor);
       const kept = before.get(id);
       before.delete(id);
-      return kept ?? new ShardLinks(shard, this.#options);
+      return kept ?? new ShardLinks({ target, standsInFor }, this.#options, troubled);
+    };
+    const sorted = targets.toSorted((a, b) => (a.node < b.node ? -1 : 1));
+    const shards = sorted.map((target) => keep(target, null));
+    const bypasses = sorted.map(({ node }, place) => {
+      const detour = detours.get(node);
+      if (detour === undefined) return undefined;
+      const hosts = sorted.filter((target) => detour.has(target.node));
+      const owners = hosts.map((host) => {
+        const address = detour.get(host.node) ?? null;
+        if (address === null) return place;
+        return shards.push(keep({ node: host.node, address }, node)) - 1;
+      });
+      return { continuum: continuumOf(hosts), owners };
     });
-    this.#continuum = new Continuum(sorted.map(({ node, weight = 1 }) => ({ name: node, weight })));
-    for (const gone of before.values()) {
-      gone.text.retire();
-      gone.binary.retire();
+    this.shards = shards;
+    this.#continuum = continuumOf(sorted);
+    this.#bypasses = bypasses.some((bypass) => bypass !== undefined) ? bypasses : null;
+    for (const [place, bypass] of bypasses.entries()) {
+      shards[place]!.setOut(bypass !== undefined);
     }
+    for (const gone of before.values()) gone.retire();
   }
 
   /** Index into `shards` of the owner of the key in `bytes[from, to)`; -1 without shards. */
   ownerOfKey(bytes: Uint8Array, from: number, to: number): number {
-    return this.#continuum.ownerOfKey(bytes, from, to);
+    const owner = this.#continuum.ownerOfKey(bytes, from, to);
+    if (this.#bypasses === null) return owner;
+    const bypass = this.#bypasses[owner];
+    if (bypass === undefined) return owner;
+    const host = bypass.continuum.ownerOfKey(bytes, from, to);
+    return host < 0 ? owner : bypass.owners[host]!;
   }
 
   retire(): void {
     this.update([]);
   }
 }
+
+const idOf = ({ node, address }: ShardTarget, standsInFor: string | null): string =>
+  `${node} ${standsInFor ?? ""} ${address}`;
+
+const continuumOf = (targets: readonly ShardTarget[]): Continuum =>
+  new Continuum(targets.map(({ node, weight = 1 }) => ({ name: node, weight })));

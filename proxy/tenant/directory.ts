@@ -2,7 +2,16 @@
  * The caches and credentials that this proxy knows: the cluster state turned into what a login and
  * a lookup need. Follows the state by itself; sessions of a credential that is gone are told.
  */
-import type { Cache, Credential, Shard } from "../../core/cluster/records.ts";
+
+import { AppliedByAll } from "../../core/cluster/applied.ts";
+import type {
+  Cache,
+  Credential,
+  Ejection,
+  RecordOf,
+  Shard,
+  StandIn,
+} from "../../core/cluster/records.ts";
 import type { ClusterState, Seen, Watch } from "../../core/cluster/state.ts";
 import { type Clock, clock } from "../../core/runtime/clock.ts";
 import type { Route } from "../routing/route.ts";
@@ -11,7 +20,14 @@ import type { Sharers, Waiting } from "./limits.ts";
 import { Login, revoke, Tenant } from "./tenant.ts";
 
 /** Records that a proxy follows. */
-export const FOLLOWED_KINDS = ["cache", "credential", "shard", "proxy"] as const;
+export const FOLLOWED_KINDS = [
+  "cache",
+  "credential",
+  "shard",
+  "ejection",
+  "standIn",
+  "proxy",
+] as const;
 export const isFollowed = ({ kind }: Seen): boolean =>
   (FOLLOWED_KINDS as readonly string[]).includes(kind);
 /** Proxies write their own records when something was applied: that must not go on for ever. */
@@ -19,7 +35,7 @@ const isApplied = ({ kind }: Seen): boolean => kind !== "proxy";
 
 export interface DirectoryOptions {
   state: Pick<ClusterState, "list" | "watch">;
-  newRoute(): Route;
+  newRoute(cacheId: string): Route;
   /** Event loops of this proxy. */
   workerCount: number;
   /** A limit makes somebody wait: `wake` it until nobody does. */
@@ -35,8 +51,10 @@ export class Directory {
   readonly #options: DirectoryOptions;
   readonly #clock: Clock;
   readonly #expiries: Expiries<Login>;
-  /** Names of the proxies that live, this one among them once it serves. */
-  readonly #proxies: Set<string> = new Set();
+  /** The proxies that live, this one among them once it serves, and what each has applied. */
+  readonly #applied: AppliedByAll = new AppliedByAll();
+  /** Tenants whose detours may wait for proxies that have not applied them. */
+  readonly #detoured: Set<Tenant> = new Set();
   /** Logins whose password has a scrypt digest. */
   #scryptCount = 0;
   /** Grows with every change that was taken over. */
@@ -69,7 +87,7 @@ export class Directory {
         const followed = seen.filter(isFollowed);
         for (const change of followed) this.#apply(change);
         this.changeCount += followed.length;
-        if (this.#isResyncing) this.#forgetAllBut(followed);
+        if (this.#isResyncing) this.#forgetAllBut(followed, revision);
         if (followed.some(isApplied)) this.#options.applied(revision);
       },
       reset: () => {
@@ -117,8 +135,12 @@ export class Directory {
         return this.#applyCredential(seen.id, seen.value);
       case "shard":
         return this.#applyShard(seen.id, seen.value);
+      case "ejection":
+        return this.#applyEjection(seen.id, seen.value, seen.revision);
+      case "standIn":
+        return this.#applyStandIn(seen.id, seen.value);
       case "proxy":
-        return this.#applyProxy(seen.id, seen.value !== null);
+        return this.#applyProxy(seen.id, seen.value);
       default:
         return;
     }
@@ -138,6 +160,7 @@ export class Directory {
     tenant.shards.clear();
     tenant.route.retire();
     this.tenants.delete(id);
+    this.#detoured.delete(tenant);
   }
 
   #applyCredential(username: string, credential: Credential | null): void {
@@ -161,17 +184,42 @@ export class Directory {
     this.#expiries.set(login, credential.expiresAtMs ?? Number.POSITIVE_INFINITY);
   }
 
-  #applyProxy(name: string, lives: boolean): void {
+  #applyEjection(id: string, ejection: Ejection | null, revision: number): void {
+    const [cacheId = "", node = ""] = id.split("/");
+    if (ejection === null && !this.tenants.has(cacheId)) return;
+    const tenant = this.#tenant(cacheId);
+    tenant.detours.ejectionSeen(node, ejection, revision);
+    if (!tenant.detours.isEmpty) this.#detoured.add(tenant);
+    tenant.reroute(this.#applied.revision);
+  }
+
+  #applyStandIn(id: string, standIn: StandIn | null): void {
+    const [cacheId = "", node = "", host = ""] = id.split("/");
+    if (standIn === null && !this.tenants.has(cacheId)) return;
+    const tenant = this.#tenant(cacheId);
+    tenant.detours.standInSeen(node, host, standIn);
+    tenant.reroute(this.#applied.revision);
+  }
+
+  #applyProxy(name: string, proxy: RecordOf<"proxy"> | null): void {
     const countBefore = this.#sharers.proxyCount;
-    if (lives) this.#proxies.add(name);
-    else this.#proxies.delete(name);
+    const appliedBefore = this.#applied.revision;
+    this.#applied.proxySeen(name, proxy);
+    if (this.#applied.revision !== appliedBefore) this.#rerouteDetoured();
     if (this.#sharers.proxyCount === countBefore) return;
     for (const tenant of this.tenants.values()) tenant.share(this.#sharers, this.#clock.nowMs());
   }
 
+  #rerouteDetoured(): void {
+    for (const tenant of this.#detoured) {
+      tenant.reroute(this.#applied.revision);
+      if (tenant.detours.isEmpty) this.#detoured.delete(tenant);
+    }
+  }
+
   get #sharers(): Sharers {
     const { workerCount } = this.#options;
-    return { proxyCount: Math.max(1, this.#proxies.size), workerCount };
+    return { proxyCount: Math.max(1, this.#applied.proxyCount), workerCount };
   }
 
   #applyShard(id: string, shard: Shard | null): void {
@@ -180,35 +228,36 @@ export class Directory {
     const tenant = this.#tenant(cacheId);
     if (shard === null) tenant.shards.delete(id);
     else tenant.shards.set(id, shard);
-    // A shard that is starting keeps its place on the continuum: its keys must not move.
-    tenant.route.update(
-      [...tenant.shards.values()].map(({ node, address, weight }) => ({ node, address, weight })),
-    );
+    tenant.reroute(this.#applied.revision);
   }
 
   /** Records may come before the cache they belong to. */
   #tenant(id: string): Tenant {
     let tenant = this.tenants.get(id);
     if (tenant === undefined) {
-      tenant = new Tenant(id, this.#options.newRoute(), this.#options.waits);
+      tenant = new Tenant(id, this.#options.newRoute(id), this.#options.waits);
       this.tenants.set(id, tenant);
     }
     return tenant;
   }
 
-  #forgetAllBut(seen: readonly Seen[]): void {
+  #forgetAllBut(seen: readonly Seen[], revision: number): void {
     this.#isResyncing = false;
     const living = new Set(seen.map(({ kind, id }) => `${kind} ${id}`));
     for (const username of [...this.#logins.keys()]) {
       if (!living.has(`credential ${username}`)) this.#applyCredential(username, null);
     }
-    for (const name of [...this.#proxies]) {
-      if (!living.has(`proxy ${name}`)) this.#applyProxy(name, false);
+    for (const name of this.#applied.names) {
+      if (!living.has(`proxy ${name}`)) this.#applyProxy(name, null);
     }
     for (const tenant of [...this.tenants.values()]) {
       if (!living.has(`cache ${tenant.id}`)) this.#applyCache(tenant.id, null);
       for (const id of [...tenant.shards.keys()]) {
         if (!living.has(`shard ${id}`)) this.#applyShard(id, null);
+      }
+      for (const node of tenant.detours.ejected.keys()) {
+        const id = `${tenant.id}/${node}`;
+        if (!living.has(`ejection ${id}`)) this.#applyEjection(id, null, revision);
       }
     }
   }

@@ -5,6 +5,7 @@ import type { Cache, Credential, Limits, Shard } from "../../core/cluster/record
 import { CacheCounters } from "../routing/counters.ts";
 import type { CachePolicies } from "../routing/failure.ts";
 import type { Route } from "../routing/route.ts";
+import { Detours } from "./detours.ts";
 import { CacheLimits, type Sharers, type Waiting } from "./limits.ts";
 import { credentialRights } from "./rights.ts";
 
@@ -32,6 +33,7 @@ export class Tenant {
   readonly members: Set<Member> = new Set();
   /** Shards by their id in the state. */
   readonly shards: Map<string, Shard> = new Map();
+  readonly detours: Detours = new Detours();
   readonly limits: CacheLimits;
   /** The same, if it has to be asked for each command; null costs nothing. */
   commandLimits: CacheLimits | null = null;
@@ -55,6 +57,15 @@ export class Tenant {
     this.policies.unansweredRead = cache.policies.unansweredRead;
     this.#limits = cache.limits;
     this.share(sharers, nowMs);
+  }
+
+  /** Shards or detours have changed, or all living proxies have now applied `revision`. */
+  reroute(revision: number): void {
+    // A shard that is starting keeps its place on the continuum: its keys must not move.
+    const targets = [...this.shards.values()].map(({ node, address, weight }) => {
+      return { node, address, weight };
+    });
+    this.route.update(targets, this.detours.inForce(revision));
   }
 
   /** There are more sharers of the limits than before, or fewer. */

@@ -2,10 +2,12 @@
  * The agent of a node, against a real cluster state in a file: whatever the state wants is so a
  * moment later, and is so again after a restart. A moment is waited for, never measured.
  */
+
 import { existsSync, statSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
 import net from "node:net";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { startBackend } from "../../backend/main.ts";
 import { backendOptions, nodeOptions } from "../../backend/options.ts";
@@ -371,6 +373,96 @@ describe("a change", () => {
     await shardSoon("c1/node-1", before);
     await change({ kind: "shard", id: "c1/node-1", value: { ...before, address: "unix:/wrong" } });
     await shardSoon("c1/node-1", before);
+  });
+});
+
+describe("an ejection", () => {
+  const eject = (node: string, serial: string, standIns: string[]): Promise<void> =>
+    change({
+      kind: "ejection",
+      id: `c1/${node}`,
+      value: {
+        cache: "c1",
+        node,
+        serial,
+        standIns,
+        reason: "refused",
+        seenBy: ["proxy-1"],
+        atMs: 1,
+      },
+    });
+  const proxyApplied = (appliedRevision: number): Promise<void> =>
+    change({
+      kind: "proxy",
+      id: "proxy-1",
+      value: { pid: 1, addresses: [], ready: true, appliedRevision, startedAtMs: 0 },
+    });
+  const standIn = async (id: string) => (await state.get("standIn", id))?.value;
+  const newest = async (): Promise<number> => (await state.list("cache")).revision;
+
+  test("empties the shard once all proxies have left it, and says for which ejection", async () => {
+    await putCache("c1", cache());
+    await proxyApplied(0);
+    await start("node-1");
+    const { address } = await shard("c1/node-1");
+    await ask(address, "set a 0 0 1\r\nx\r\n");
+    await eject("node-1", "first", ["node-2"]);
+    await sleep(200);
+    expect(await ask(address, "get a\r\n", "END\r\n"), "a proxy still uses it").toContain("VALUE");
+    await proxyApplied((await newest()) + 1);
+    const cleared = await shardSoon("c1/node-1", { clearedFor: "first", state: "ready" });
+    expect(cleared.epoch).toBe(2);
+    expect(await ask(address, "get a\r\n", "END\r\n")).toBe("END\r\n");
+    await ask(address, "set b 0 0 1\r\nx\r\n");
+    await eject("node-1", "second", ["node-2"]);
+    await proxyApplied((await newest()) + 1);
+    await shardSoon("c1/node-1", { clearedFor: "second" });
+    expect(await ask(address, "get b\r\n", "END\r\n")).toBe("END\r\n");
+  });
+
+  test("opens a fresh stand-in on another node, for this ejection only", async () => {
+    await putCache("c1", cache());
+    await start("node-1");
+    await start("node-2");
+    await shardSoon("c1/node-2");
+    await eject("node-2", "first", ["node-1"]);
+    const id = "c1/node-2/node-1";
+    await expect
+      .poll(() => standIn(id), { timeout: WAIT_MS_MAX })
+      .toMatchObject({
+        serial: "first",
+        host: "node-1",
+      });
+    const { address = "" } = (await standIn(id)) ?? {};
+    await ask(address, "set a 0 0 1\r\nx\r\n");
+    await eject("node-2", "second", ["node-1"]);
+    await expect
+      .poll(async () => (await standIn(id))?.serial, { timeout: WAIT_MS_MAX })
+      .toBe("second");
+    const again = (await standIn(id))?.address ?? "";
+    expect(await ask(again, "get a\r\n", "END\r\n")).toBe("END\r\n");
+  });
+
+  test("that is over takes its stand-ins with it, once all proxies know", async () => {
+    await putCache("c1", cache());
+    await proxyApplied(0);
+    await start("node-1");
+    await eject("node-2", "first", ["node-1"]);
+    const id = "c1/node-2/node-1";
+    await expect.poll(() => standIn(id), { timeout: WAIT_MS_MAX }).toBeDefined();
+    await change({ kind: "ejection", id: "c1/node-2", value: null });
+    await sleep(200);
+    expect(await standIn(id), "a proxy may still use it").toBeDefined();
+    await proxyApplied((await newest()) + 1);
+    await expect.poll(() => standIn(id), { timeout: WAIT_MS_MAX }).toBeUndefined();
+  });
+
+  test("leaves nothing behind when the agent was killed", async () => {
+    await putCache("c1", cache());
+    const value = { cache: "c1", node: "node-2", host: "node-1", serial: "old", address: "gone" };
+    await change({ kind: "standIn", id: "c1/node-2/node-1", value });
+    await start("node-1");
+    await expect.poll(() => standIn("c1/node-2/node-1"), { timeout: WAIT_MS_MAX }).toBeUndefined();
   });
 });
 

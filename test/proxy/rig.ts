@@ -52,6 +52,7 @@ export class Rig {
       random,
       sweep: this.#sweep,
       latency: new Histogram(),
+      owner: { linkFailed: () => {} },
       events: {
         transition: (_link, from, to, reason) =>
           this.transitions.push({ from, to, reason, atMs: this.loop.nowMs }),

@@ -11,6 +11,7 @@ import {
   type RecordInput,
   type Right,
   type Shard,
+  type SuspicionReason,
 } from "../../core/cluster/records.ts";
 import type { Entry, Seen } from "../../core/cluster/state.ts";
 import { SLAB_SIZE } from "../../core/io/arena.ts";
@@ -38,6 +39,8 @@ export type WorkerSetup = {
 export class TestWorker {
   readonly worker: Worker;
   readonly state: MirroredState = new MirroredState();
+  /** What this worker would not use now. */
+  readonly suspicions: Map<string, SuspicionReason> = new Map();
   readonly linkEvents: { link: LinkName; to: LinkState; reason: string }[] = [];
   /** Where clients log in, and where they need not. */
   login = "";
@@ -69,6 +72,8 @@ export class TestWorker {
     this.worker = new Worker(parsed, this.state, {
       linkChanged: (link, _from, to, reason) => this.linkEvents.push({ link, to, reason }),
       applied: () => {},
+      suspected: (shardId, reason) => this.suspicions.set(shardId, reason),
+      trusted: (shardId) => this.suspicions.delete(shardId),
     });
     checkFrees(this.worker.services.slots);
   }
@@ -173,6 +178,7 @@ const shardOf = (node: string, address: string): Shard => ({
   zone: "",
   statsEpoch: 0,
   process: null,
+  clearedFor: "",
   state: "ready",
 });
 

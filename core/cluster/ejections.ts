@@ -1,0 +1,91 @@
+/**
+ * When a shard leaves routing, who stands in for it, and when it returns: the pure decision, the
+ * same in every proxy. Whoever sees the reason first writes it down; the state lets one of them win.
+ *
+ * What most proxies would not use is out for all of them; what a single one would not use is that
+ * proxy's own connection. Keys of an ejected shard live on stand-ins that were made empty for this
+ * one ejection, and the shard itself returns empty: nothing that missed a change is ever read.
+ */
+import type { Ejection, Shard, Suspicion, SuspicionReason } from "./records.ts";
+
+/** Failures that need no comparison with siblings: nobody is there, or nothing comes back. */
+const HARD: Readonly<Record<SuspicionReason, boolean>> = {
+  refused: true,
+  unreachable: true,
+  stalled: true,
+  timeouts: true,
+  unproven: true,
+  probe_failed: true,
+  slow: false,
+};
+
+/** Of the shards of a cache so many may be out for being slow: the rest has to carry them. */
+const SOFT_SHARE_MAX = 1 / 3;
+
+/** Everything about the shards of one cache that the decision needs. */
+export interface CacheView {
+  /** By node. */
+  shards: ReadonlyMap<string, Pick<Shard, "state" | "clearedFor">>;
+  ejections: ReadonlyMap<string, Ejection>;
+  /** By node, then by proxy. */
+  suspicions: ReadonlyMap<string, ReadonlyMap<string, Suspicion>>;
+  /** Proxies that live. */
+  proxies: ReadonlySet<string>;
+}
+
+export type Decision =
+  | { do: "keep" }
+  | { do: "eject"; standIns: string[]; reason: SuspicionReason; seenBy: string[] }
+  | { do: "readmit" };
+
+const KEEP: Decision = { do: "keep" };
+
+export function decideEjection(view: CacheView, node: string): Decision {
+  const shard = view.shards.get(node);
+  const ejection = view.ejections.get(node);
+  // Its cache has left the node: there is nothing to return to.
+  if (shard === undefined) return ejection === undefined ? KEEP : { do: "readmit" };
+  const suspicions = living(view, node);
+  const isSeenByMost = suspicions.length * 2 > view.proxies.size;
+  if (ejection !== undefined) {
+    if (!isSeenByMost && shard.clearedFor === ejection.serial && shard.state === "ready") {
+      return { do: "readmit" };
+    }
+    // A stand-in that failed itself takes its keys with it: all begin anew.
+    const isWhole = ejection.standIns.every((host) => isUsable(view, host));
+    if (isWhole) return KEEP;
+    const { reason, seenBy } = ejection;
+    return eject(view, node, { reason, seenBy });
+  }
+  if (!isSeenByMost) return KEEP;
+  const hard = suspicions.find(({ reason }) => HARD[reason]);
+  if (hard === undefined && !mayEjectSoftly(view)) return KEEP;
+  const reason = (hard ?? suspicions[0]!).reason;
+  return eject(view, node, { reason, seenBy: suspicions.map(({ proxy }) => proxy).sort() });
+}
+
+function eject(
+  view: CacheView,
+  node: string,
+  why: { reason: SuspicionReason; seenBy: string[] },
+): Decision {
+  const standIns = [...view.shards.keys()].filter((host) => host !== node && isUsable(view, host));
+  // With nobody to stand in, trying the shard itself is as good as anything.
+  return standIns.length === 0 ? KEEP : { do: "eject", standIns: standIns.sort(), ...why };
+}
+
+/** In routing, and not about to leave it. */
+function isUsable(view: CacheView, node: string): boolean {
+  const isThere = view.shards.get(node)?.state === "ready" && !view.ejections.has(node);
+  return isThere && living(view, node).length * 2 <= view.proxies.size;
+}
+
+function living({ suspicions, proxies }: CacheView, node: string): Suspicion[] {
+  const all = suspicions.get(node)?.values() ?? [];
+  return [...all].filter(({ proxy }) => proxies.has(proxy));
+}
+
+function mayEjectSoftly({ shards, ejections }: CacheView): boolean {
+  const softCount = [...ejections.values()].filter(({ reason }) => !HARD[reason]).length;
+  return softCount < Math.max(1, Math.floor(shards.size * SOFT_SHARE_MAX));
+}

@@ -1,0 +1,370 @@
+/**
+ * Decides with the other proxies which shards leave routing and when they return. What the workers
+ * of this proxy suspect is published, what others publish is followed; whoever sees that a decision
+ * is due writes it (core/cluster/ejections.ts says when), and the state lets one of them win.
+ *
+ * Shards that are out are probed until their canary comes back quickly, several times in a row,
+ * and not before a while has passed, which doubles each time that they return in vain.
+ */
+import { CHANGES_MAX } from "../core/cluster/changes.ts";
+import { type CacheView, decideEjection } from "../core/cluster/ejections.ts";
+import type {
+  Ejection,
+  RecordOf,
+  Shard,
+  Suspicion,
+  SuspicionReason,
+} from "../core/cluster/records.ts";
+import type { Change, ClusterState, Entry, Lease, Seen, Watch } from "../core/cluster/state.ts";
+import { clock, every, type Timer } from "../core/runtime/clock.ts";
+import type { Logger } from "../core/runtime/log.ts";
+import { secureBytes } from "../core/runtime/random.ts";
+
+const LEASE_TTL_MS = 5_000;
+const PROBE_INTERVAL_MS = 250;
+/** A canary that takes longer is no sign of health. */
+const PROBE_QUICK_MS = 50;
+const PROBES_MIN = 3;
+const PROBATION_MS_MIN = 1_000;
+const PROBATION_MS_MAX = 60_000;
+/** Without another ejection for so long the next one is a first one again. */
+const FLAPPING_MS = 10 * 60_000;
+
+const KINDS = ["shard", "ejection", "suspicion", "proxy"] as const;
+type JuryKind = (typeof KINDS)[number];
+
+export interface JuryParts {
+  state: ClusterState;
+  log: Logger;
+  /** Name of this proxy. */
+  proxy: string;
+  /** How long a canary took at this address, in milliseconds; null when it failed. */
+  probe(address: string): Promise<number | null>;
+}
+
+/** A shard that is out, as this proxy probes it. */
+type Probing = {
+  serial: string;
+  notBeforeMs: number;
+  goodCount: number;
+  isUnderWay: boolean;
+};
+
+/** What is known of a cache; maps are by node. */
+class Case implements CacheView {
+  readonly proxies: ReadonlySet<string>;
+  readonly shards = new Map<string, Shard>();
+  readonly ejections = new Map<string, Ejection>();
+  readonly ejectionRevisions = new Map<string, number>();
+  readonly suspicions = new Map<string, Map<string, Suspicion>>();
+
+  constructor(proxies: ReadonlySet<string>) {
+    this.proxies = proxies;
+  }
+}
+
+export class Jury {
+  readonly #parts: JuryParts;
+  readonly #cases = new Map<string, Case>();
+  readonly #proxies = new Set<string>();
+  /** What this proxy would not use, and why; the shard id is the key. */
+  readonly #mine = new Map<string, SuspicionReason>();
+  /** As written in the state. */
+  readonly #published = new Map<string, SuspicionReason>();
+  readonly #confirming = new Set<string>();
+  readonly #probings = new Map<string, Probing>();
+  readonly #flaps = new Map<string, { count: number; atMs: number }>();
+  #lease: Lease | null = null;
+  #watch: Watch | null = null;
+  #timer: Timer | null = null;
+  #isPublishing = false;
+  #isClosed = false;
+
+  constructor(parts: JuryParts) {
+    this.#parts = parts;
+  }
+
+  async start(): Promise<void> {
+    const { state } = this.#parts;
+    let fromRevision = Number.POSITIVE_INFINITY;
+    for (const kind of KINDS) {
+      const { entries, revision } = await state.list(kind);
+      fromRevision = Math.min(fromRevision, revision);
+      for (const entry of entries as Entry<JuryKind>[]) this.#see(entry);
+    }
+    this.#watch = state.watch(fromRevision, {
+      changed: (seen) => this.#changed(seen),
+      reset: () => this.#forget(),
+    });
+    this.#timer = every(PROBE_INTERVAL_MS, () => this.#tick());
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    this.#watch?.close();
+    this.#timer?.stop();
+    await this.#lease?.revoke();
+  }
+
+  /** A worker of this proxy would not use the shard. */
+  suspect(shardId: string, reason: SuspicionReason): void {
+    // While it is out probes alone tell.
+    if (this.#ejectionOf(shardId) !== undefined || this.#mine.has(shardId)) return;
+    if (reason !== "slow") return void this.#confirm(shardId, reason);
+    this.#mine.set(shardId, reason);
+    void this.#publish();
+  }
+
+  /**
+   * A machine that is starved makes healthy shards look dead. So a hard failure counts when a
+   * canary fails, too, while another shard of the cache answers one: then it is not us.
+   */
+  async #confirm(shardId: string, reason: SuspicionReason): Promise<void> {
+    const [cacheId = "", node = ""] = shardId.split("/");
+    const found = this.#cases.get(cacheId);
+    const address = found?.shards.get(node)?.address;
+    if (found === undefined || address === undefined || this.#confirming.has(shardId)) return;
+    this.#confirming.add(shardId);
+    const siblings = [...found.shards].filter(
+      ([name]) => name !== node && !found.ejections.has(name),
+    );
+    const [ownMs, ...others] = await Promise.all(
+      [address, ...siblings.map(([, shard]) => shard.address)].map(this.#parts.probe),
+    );
+    this.#confirming.delete(shardId);
+    const isDead = ownMs === null && others.some((durationMs) => durationMs !== null);
+    if (!isDead || this.#ejectionOf(shardId) !== undefined) return;
+    this.#mine.set(shardId, reason);
+    void this.#publish();
+  }
+
+  trust(shardId: string): void {
+    if (this.#ejectionOf(shardId) !== undefined) return;
+    this.#mine.delete(shardId);
+    void this.#publish();
+  }
+
+  /** Shards that only this proxy would not use: its own connections. */
+  get linkSuspicionCount(): number {
+    return [...this.#mine.keys()].filter((id) => this.#ejectionOf(id) === undefined).length;
+  }
+
+  // ---- what the state says ------------------------------------------------------------------
+
+  #changed(seen: readonly Seen[]): void {
+    const touched = new Set<string>();
+    for (const change of seen) {
+      if (!(KINDS as readonly string[]).includes(change.kind)) continue;
+      const cacheId = this.#see(change as Seen<JuryKind>);
+      if (cacheId !== undefined) touched.add(cacheId);
+      else if (change.kind === "proxy") for (const id of this.#cases.keys()) touched.add(id);
+    }
+    for (const cacheId of touched) void this.#judge(cacheId);
+  }
+
+  /** Takes in one record; returns the cache that it is about. */
+  #see(seen: Seen<JuryKind> | Entry<JuryKind>): string | undefined {
+    if (seen.kind === "proxy") {
+      this.#proxySeen(seen.id, seen.value);
+      return undefined;
+    }
+    const [cacheId = "", rest = ""] = seen.id.split("/");
+    const [node = "", proxy = ""] = rest.split("@");
+    let found = this.#cases.get(cacheId);
+    if (found === undefined) {
+      found = new Case(this.#proxies);
+      this.#cases.set(cacheId, found);
+    }
+    if (seen.kind === "shard") put(found.shards, node, seen.value);
+    else if (seen.kind === "ejection") {
+      put(found.ejections, node, seen.value);
+      put(found.ejectionRevisions, node, seen.value === null ? null : seen.revision);
+      this.#ejectionSeen(`${cacheId}/${node}`, seen.value);
+    } else {
+      const by = found.suspicions.get(node) ?? new Map<string, Suspicion>();
+      put(by, proxy, seen.value);
+      put(found.suspicions, node, by.size === 0 ? null : by);
+      // Without traffic of our own we would never know: look, when somebody else has trouble.
+      if (seen.value !== null && proxy !== this.#parts.proxy && seen.value.reason !== "slow") {
+        this.suspect(`${cacheId}/${node}`, seen.value.reason);
+      }
+    }
+    if (found.shards.size + found.ejections.size + found.suspicions.size === 0) {
+      this.#cases.delete(cacheId);
+    }
+    return cacheId;
+  }
+
+  #proxySeen(name: string, proxy: RecordOf<"proxy"> | null): void {
+    if (proxy === null) this.#proxies.delete(name);
+    else this.#proxies.add(name);
+  }
+
+  #ejectionSeen(shardId: string, ejection: Ejection | null): void {
+    const nowMs = clock.nowMs();
+    if (ejection === null) {
+      this.#probings.delete(shardId);
+      this.#mine.delete(shardId); // From now on traffic tells.
+      void this.#publish();
+      return;
+    }
+    if (this.#probings.get(shardId)?.serial === ejection.serial) return;
+    const before = this.#flaps.get(shardId);
+    const isFlapping = before !== undefined && nowMs - before.atMs < FLAPPING_MS;
+    const count = isFlapping ? before.count + 1 : 1;
+    this.#flaps.set(shardId, { count, atMs: nowMs });
+    const probationMs = Math.min(PROBATION_MS_MAX, PROBATION_MS_MIN * 2 ** (count - 1));
+    this.#probings.set(shardId, {
+      serial: ejection.serial,
+      notBeforeMs: nowMs + probationMs,
+      goodCount: 0,
+      isUnderWay: false,
+    });
+    // Whatever was thought of it: from now on its probes have to prove that it may return.
+    this.#mine.set(shardId, "unproven");
+    void this.#publish();
+  }
+
+  #forget(): void {
+    this.#cases.clear();
+    this.#proxies.clear();
+    this.#probings.clear();
+  }
+
+  #ejectionOf(shardId: string): Ejection | undefined {
+    const [cacheId = "", node = ""] = shardId.split("/");
+    return this.#cases.get(cacheId)?.ejections.get(node);
+  }
+
+  // ---- what we say --------------------------------------------------------------------------
+
+  /** Makes what is written the same as what we think; one commit at a time. */
+  async #publish(): Promise<void> {
+    if (this.#isPublishing) return;
+    this.#isPublishing = true;
+    try {
+      while (!this.#isClosed) {
+        const news = this.#news();
+        if (news.length === 0 || !(await this.#write(news))) return;
+      }
+    } finally {
+      this.#isPublishing = false;
+    }
+  }
+
+  #news(): [string, SuspicionReason | null][] {
+    const fresh = [...this.#mine].filter(([id, reason]) => this.#published.get(id) !== reason);
+    const over = [...this.#published.keys()].filter((id) => !this.#mine.has(id));
+    const news = [...fresh, ...over.map((id): [string, null] => [id, null])];
+    return news.slice(0, CHANGES_MAX);
+  }
+
+  async #write(news: readonly [string, SuspicionReason | null][]): Promise<boolean> {
+    const { state, log, proxy } = this.#parts;
+    try {
+      this.#lease ??= await this.#newLease();
+      const lease = this.#lease;
+      const changes = news.map(([shardId, reason]): Change => {
+        const id = `${shardId}@${proxy}`;
+        if (reason === null) return { kind: "suspicion", id, value: null };
+        const [cache = "", node = ""] = shardId.split("/");
+        const value = { cache, node, proxy, reason, sinceMs: clock.unixMs() };
+        return { kind: "suspicion", id, value, lease };
+      });
+      const commit = await state.commit(changes);
+      if (!commit.ok) throw new Error(`suspicions not written: ${commit.reason}`);
+      for (const [id, reason] of news) {
+        if (reason === null) this.#published.delete(id);
+        else this.#published.set(id, reason);
+      }
+      return true;
+    } catch (error) {
+      // The next tick tries again.
+      log.warn({ err: error }, "suspicions could not be written");
+      return false;
+    }
+  }
+
+  async #newLease(): Promise<Lease> {
+    const lease = await this.#parts.state.lease({ ttlMs: LEASE_TTL_MS });
+    void lease.lost.then(() => {
+      this.#lease = null;
+      this.#published.clear();
+    });
+    return lease;
+  }
+
+  // ---- deciding -----------------------------------------------------------------------------
+
+  async #judge(cacheId: string): Promise<void> {
+    const found = this.#cases.get(cacheId);
+    if (found === undefined || this.#isClosed) return;
+    for (const node of new Set([...found.suspicions.keys(), ...found.ejections.keys()])) {
+      await this.#decide(found, { cache: cacheId, node });
+    }
+  }
+
+  async #decide(found: Case, { cache, node }: { cache: string; node: string }): Promise<void> {
+    const decision = decideEjection(found, node);
+    if (decision.do === "keep") return;
+    const { state, log } = this.#parts;
+    const id = `${cache}/${node}`;
+    const expected = found.ejectionRevisions.get(node) ?? 0;
+    const value: RecordOf<"ejection"> | null =
+      decision.do === "readmit"
+        ? null
+        : {
+            cache,
+            node,
+            serial: newSerial(),
+            standIns: decision.standIns,
+            reason: decision.reason,
+            seenBy: decision.seenBy,
+            atMs: clock.unixMs(),
+          };
+    try {
+      const commit = await state.commit([{ kind: "ejection", id, value, expected } as Change]);
+      // On a conflict another proxy was faster: its decision is told to us.
+      if (commit.ok) log.warn({ shard: id, ...decision }, "shard: routing changed");
+    } catch (error) {
+      log.warn({ err: error, shard: id }, "ejection could not be written");
+    }
+  }
+
+  // ---- probing ------------------------------------------------------------------------------
+
+  #tick(): void {
+    void this.#publish();
+    const nowMs = clock.nowMs();
+    for (const [shardId, probing] of this.#probings) {
+      if (!probing.isUnderWay && nowMs >= probing.notBeforeMs) void this.#probe(shardId, probing);
+    }
+    // What could not be written, or was decided by somebody who died, is looked at again.
+    for (const [cacheId, { ejections, suspicions }] of this.#cases) {
+      if (ejections.size + suspicions.size > 0) void this.#judge(cacheId);
+    }
+  }
+
+  async #probe(shardId: string, probing: Probing): Promise<void> {
+    const [cacheId = "", node = ""] = shardId.split("/");
+    const shard = this.#cases.get(cacheId)?.shards.get(node);
+    // Before it was emptied there is nothing to return to.
+    if (shard === undefined || shard.clearedFor !== probing.serial) return;
+    probing.isUnderWay = true;
+    const durationMs = await this.#parts.probe(shard.address);
+    probing.isUnderWay = false;
+    if (this.#probings.get(shardId) !== probing) return;
+    const isGood = durationMs !== null && durationMs <= PROBE_QUICK_MS;
+    probing.goodCount = isGood ? probing.goodCount + 1 : 0;
+    if (probing.goodCount >= PROBES_MIN) this.#mine.delete(shardId);
+    else if (!isGood) this.#mine.set(shardId, "probe_failed");
+    void this.#publish();
+  }
+}
+
+function put<T>(into: Map<string, T>, key: string, value: T | null): void {
+  if (value === null) into.delete(key);
+  else into.set(key, value);
+}
+
+const newSerial = (): string => Buffer.from(secureBytes(9)).toString("base64url");

@@ -1,0 +1,200 @@
+/**
+ * What one worker thinks of the shards it talks to. Hard failures count at once: refused,
+ * unreachable, stalled, three timeouts in a row. Soft ones are found by comparing the shards of a cache with each other (detector.ts), from counters that
+ * the hot path keeps anyway. Nothing is done about it here: whoever is told decides for all.
+ *
+ *     trusted -> suspected -> trusted       by what traffic shows, while the shard is in routing
+ *
+ * A shard that is out is not judged: no traffic reaches it, probes bring it back.
+ */
+import type { SuspicionReason } from "../../core/cluster/records.ts";
+import { LATENCY_BOUNDS_SECONDS } from "./counters.ts";
+import { Detector, HISTORY_TICKS, type ShardTick, TICK_MS } from "./detector.ts";
+import type { LinkFailure } from "./link.ts";
+import type { Route, ShardLinks } from "./route.ts";
+
+/** Timeouts in a row that are no accident. */
+const TIMEOUTS_MAX = 3;
+/** A suspicion is over when nothing has fed it for so long. */
+const TRUST_AFTER_MS = 2_000;
+/** What is slow: at least this, and so many times what is usual. */
+const SLOW_MS_MIN = 5;
+const SLOW_FACTOR = 4;
+const WAITING_COUNT_MAX = 256;
+/** The usual latency is that of the last minutes: each tick forgets a 3,000th. */
+const FORGET_PER_TICK = TICK_MS / 300_000;
+const USUAL_QUANTILE = 0.99;
+/** Fewer operations than these say nothing about what is usual. */
+const USUAL_COUNT_MIN = 100;
+
+const BOUNDS_MS = LATENCY_BOUNDS_SECONDS.map((seconds) => seconds * 1000);
+
+const SUSPICION_OF: Partial<Record<LinkFailure, SuspicionReason>> = {
+  refused: "refused",
+  unreachable: "unreachable",
+  connect_timeout: "unreachable",
+  stalled: "stalled",
+};
+
+export interface HealthEvents {
+  /** Told again with everything that feeds the suspicion. */
+  suspected(node: string, reason: SuspicionReason): void;
+  trusted(node: string): void;
+}
+
+/** One for each cache in each worker. */
+export class Health {
+  readonly #route: Route;
+  readonly #events: HealthEvents;
+  #detector: Detector | null = null;
+  #watched: Watched[] = [];
+  #idleTicks = 0;
+  readonly #suspectedAtMs = new Map<string, number>();
+
+  constructor(route: Route, events: HealthEvents) {
+    this.#route = route;
+    this.#events = events;
+  }
+
+  /** A connection to `shard` has failed. */
+  linkFailed(shard: ShardLinks, reason: LinkFailure, nowMs: number): void {
+    const suspicion = SUSPICION_OF[reason];
+    if (shard.standsInFor !== null || suspicion === undefined) return;
+    this.#suspect(shard.node, suspicion, nowMs);
+  }
+
+  /** Every TICK_MS. */
+  tick(nowMs: number): void {
+    this.#watchShards();
+    this.#compare(nowMs);
+    for (const { shard } of this.#watched) {
+      const { text, binary } = shard;
+      if (Math.max(text.timeoutsInRow, binary.timeoutsInRow) >= TIMEOUTS_MAX) {
+        this.#suspect(shard.node, "timeouts", nowMs);
+      }
+    }
+    this.#trustAgain(nowMs);
+  }
+
+  /** The detector begins anew when other shards are in routing than before. */
+  #watchShards(): void {
+    const shards = this.#route.shards.filter((one) => one.standsInFor === null && !one.isOut);
+    const isSame =
+      shards.length === this.#watched.length &&
+      shards.every((shard, index) => shard === this.#watched[index]!.shard);
+    if (isSame) return;
+    const before = new Map(this.#watched.map((watched) => [watched.shard, watched]));
+    this.#watched = shards.map((shard) => before.get(shard) ?? new Watched(shard));
+    this.#detector = shards.length > 1 ? new Detector(shards.length) : null;
+    const nodes = new Set(shards.map(({ node }) => node));
+    for (const node of [...this.#suspectedAtMs.keys()]) {
+      if (!nodes.has(node)) this.#suspectedAtMs.delete(node);
+    }
+  }
+
+  #compare(nowMs: number): void {
+    if (this.#detector === null) return;
+    const slowMs = slowFrom(this.#watched.map(({ usual }) => usual));
+    const ticks = this.#watched.map((watched) => watched.tick(slowMs));
+    // A cache that is idle for as long as the detector remembers costs a look at its counters.
+    this.#idleTicks = ticks.every(isIdle) ? this.#idleTicks + 1 : 0;
+    if (this.#idleTicks > HISTORY_TICKS) return;
+    const verdicts = this.#detector.tick(ticks);
+    if (this.#detector.isCalm) {
+      for (const { usual, completed } of this.#watched) usual.learn(completed);
+    }
+    for (const [index, verdict] of verdicts.entries()) {
+      if (verdict !== undefined) this.#suspect(this.#watched[index]!.shard.node, "slow", nowMs);
+    }
+  }
+
+  #suspect(node: string, reason: SuspicionReason, nowMs: number): void {
+    this.#suspectedAtMs.set(node, nowMs);
+    this.#events.suspected(node, reason);
+  }
+
+  #trustAgain(nowMs: number): void {
+    for (const [node, atMs] of this.#suspectedAtMs) {
+      if (nowMs - atMs < TRUST_AFTER_MS) continue;
+      const shard = this.#watched.find((watched) => watched.shard.node === node)?.shard;
+      if (shard !== undefined && isAway(shard)) continue;
+      this.#suspectedAtMs.delete(node);
+      this.#events.trusted(node);
+    }
+  }
+}
+
+/** Nobody could use it now, whether somebody tries or not. */
+const isAway = ({ text, binary }: ShardLinks): boolean =>
+  [text, binary].some(({ state }) => state === "waiting") &&
+  [text, binary].every(({ state }) => state !== "ready");
+
+const isIdle = ({ completedCount, waitingSlowCount }: ShardTick): boolean =>
+  completedCount === 0 && waitingSlowCount === 0;
+
+/** One shard between two ticks. */
+class Watched {
+  readonly shard: ShardLinks;
+  /** Operations completed in the last tick, by latency bucket. */
+  readonly completed: Float64Array;
+  readonly usual = new Usual();
+  readonly #seen: Float64Array;
+
+  constructor(shard: ShardLinks) {
+    this.shard = shard;
+    this.#seen = Float64Array.from(shard.latency.counts);
+    this.completed = new Float64Array(this.#seen.length);
+  }
+
+  tick(slowMs: number): ShardTick {
+    const { counts } = this.shard.latency;
+    let completedCount = 0;
+    let slowCount = 0;
+    for (let bucket = 0; bucket < counts.length; bucket++) {
+      const count = counts[bucket]! - this.#seen[bucket]!;
+      this.#seen[bucket] = counts[bucket]!;
+      this.completed[bucket] = count;
+      completedCount += count;
+      if ((BOUNDS_MS[bucket - 1] ?? 0) >= slowMs) slowCount += count;
+    }
+    const { text, binary } = this.shard;
+    const waitingSlowCount =
+      text.waitingCount(slowMs, WAITING_COUNT_MAX) + binary.waitingCount(slowMs, WAITING_COUNT_MAX);
+    return { completedCount, slowCount, waitingSlowCount };
+  }
+}
+
+/** The latencies of a shard in calm times; a slow rot must not teach it. */
+class Usual {
+  readonly #counts = new Float64Array(BOUNDS_MS.length + 1);
+
+  learn(completed: Float64Array): void {
+    for (let bucket = 0; bucket < completed.length; bucket++) {
+      this.#counts[bucket] = this.#counts[bucket]! * (1 - FORGET_PER_TICK) + completed[bucket]!;
+    }
+  }
+
+  /** What 99 of 100 operations do not exceed, in milliseconds; undefined if too few are known. */
+  get quantileMs(): number | undefined {
+    const total = this.#counts.reduce((sum, count) => sum + count, 0);
+    if (total < USUAL_COUNT_MIN) return undefined;
+    let bucket = 0;
+    let below = this.#counts[0]!;
+    while (bucket < BOUNDS_MS.length && below < total * USUAL_QUANTILE) {
+      bucket++;
+      below += this.#counts[bucket]!;
+    }
+    return BOUNDS_MS[bucket] ?? BOUNDS_MS.at(-1)!;
+  }
+}
+
+/**
+ * From where on an operation is slow: a bound of the buckets, so that counters can tell. What is
+ * usual is what the middle one of the shards does: a sick one has no say in it.
+ */
+function slowFrom(usuals: readonly Usual[]): number {
+  const known = usuals.flatMap(({ quantileMs }) => quantileMs ?? []).sort((a, b) => a - b);
+  const usualMs = known[(known.length - 1) >> 1] ?? 0;
+  const wantedMs = Math.max(SLOW_MS_MIN, SLOW_FACTOR * usualMs);
+  return BOUNDS_MS.find((bound) => bound >= wantedMs) ?? BOUNDS_MS.at(-1)!;
+}

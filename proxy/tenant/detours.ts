@@ -1,0 +1,72 @@
+/**
+ * Which shards of a cache are out of routing in this worker, and where their keys go meanwhile.
+ * Nobody may use the new way while somebody still uses the old one: two proxies would write the
+ * same key in two places. So every change has a barrier, the revision that all living proxies must
+ * have applied; until then the keys concerned are served by nobody:
+ *
+ *     in ── ejected at R ──> closed ── all have applied R ──> stand-ins
+ *     in <── all have applied S ── closed <── readmitted at S ──┘
+ */
+import type { Ejection, StandIn } from "../../core/cluster/records.ts";
+import type { Detour } from "../routing/route.ts";
+
+type Out = {
+  /** The ejection; null once it is over and only the barrier is left. */
+  ejection: Ejection | null;
+  /** The change that all proxies have to know. */
+  revision: number;
+};
+
+const CLOSED: Detour = new Map();
+
+export class Detours {
+  readonly #outs = new Map<string, Out>();
+  /** By `<ejected node>/<host>`. */
+  readonly #standIns = new Map<string, StandIn>();
+
+  get isEmpty(): boolean {
+    return this.#outs.size === 0;
+  }
+
+  /** Nodes of the shards that are ejected, and by which serial. */
+  get ejected(): ReadonlyMap<string, string> {
+    const found = [...this.#outs].flatMap(([node, { ejection }]) =>
+      ejection === null ? [] : [[node, ejection.serial] as const],
+    );
+    return new Map(found);
+  }
+
+  ejectionSeen(node: string, ejection: Ejection | null, revision: number): void {
+    if (ejection === null && this.#outs.get(node)?.ejection == null) return;
+    this.#outs.set(node, { ejection, revision });
+  }
+
+  standInSeen(node: string, host: string, standIn: StandIn | null): void {
+    const key = `${node}/${host}`;
+    if (standIn === null) this.#standIns.delete(key);
+    else this.#standIns.set(key, standIn);
+  }
+
+  /** The detours in force when all living proxies have applied `revision`; forgets what is over. */
+  inForce(revision: number): Map<string, Detour> {
+    const detours = new Map<string, Detour>();
+    for (const [node, out] of this.#outs) {
+      const isKnownToAll = revision >= out.revision;
+      if (out.ejection !== null) {
+        detours.set(node, isKnownToAll ? this.#detour(node, out.ejection) : CLOSED);
+      } else if (isKnownToAll) this.#outs.delete(node);
+      else detours.set(node, CLOSED);
+    }
+    return detours;
+  }
+
+  /** All stand-ins keep their part of the keys, whether they are open yet or not. */
+  #detour(node: string, { serial, standIns }: Ejection): Detour {
+    return new Map(
+      standIns.map((host) => {
+        const standIn = this.#standIns.get(`${node}/${host}`);
+        return [host, standIn?.serial === serial ? standIn.address : null];
+      }),
+    );
+  }
+}

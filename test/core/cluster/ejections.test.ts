@@ -1,0 +1,163 @@
+import { describe, expect, test } from "vitest";
+import { type CacheView, decideEjection } from "../../../core/cluster/ejections.ts";
+import type { Ejection, Suspicion, SuspicionReason } from "../../../core/cluster/records.ts";
+
+type Setup = {
+  /** Proxies that live; three by default. */
+  proxies?: string[];
+  /** What each shard is suspected of, by node and proxy. */
+  suspicions?: Record<string, Record<string, SuspicionReason>>;
+  /** Stand-ins of the shards that are out. */
+  ejected?: Record<string, { standIns: string[]; reason?: SuspicionReason }>;
+  clearedFor?: Record<string, string>;
+  notReady?: string[];
+  nodes?: string[];
+};
+
+function viewOf(setup: Setup): CacheView {
+  const { proxies = ["p1", "p2", "p3"], suspicions = {}, ejected = {}, notReady = [] } = setup;
+  const nodes = setup.nodes ?? ["n1", "n2", "n3", "n4"];
+  const suspicionOf = (node: string, proxy: string, reason: SuspicionReason): Suspicion => {
+    return { cache: "c", node, proxy, reason, sinceMs: 0 };
+  };
+  const ejectionOf = (node: string): Ejection => {
+    const { standIns = [], reason = "refused" } = ejected[node] ?? {};
+    return { cache: "c", node, serial: `s-${node}`, standIns, reason, seenBy: ["p1"], atMs: 0 };
+  };
+  return {
+    proxies: new Set(proxies),
+    shards: new Map(
+      nodes.map((node) => [
+        node,
+        {
+          state: notReady.includes(node) ? "starting" : "ready",
+          clearedFor: setup.clearedFor?.[node] ?? "",
+        },
+      ]),
+    ),
+    ejections: new Map(Object.keys(ejected).map((node) => [node, ejectionOf(node)])),
+    suspicions: new Map(
+      Object.entries(suspicions).map(([node, by]) => [
+        node,
+        new Map(
+          Object.entries(by).map(([proxy, reason]) => [proxy, suspicionOf(node, proxy, reason)]),
+        ),
+      ]),
+    ),
+  };
+}
+
+const decide = (setup: Setup, node = "n1") => decideEjection(viewOf(setup), node);
+
+describe("a shard leaves routing", () => {
+  test("when most proxies would not use it; the others stand in", () => {
+    const suspicions = { n1: { p1: "refused", p3: "slow" } } as const;
+    expect(decide({ suspicions })).toEqual({
+      do: "eject",
+      reason: "refused",
+      seenBy: ["p1", "p3"],
+      standIns: ["n2", "n3", "n4"],
+    });
+  });
+
+  test("not when a single one of several would not: that is its own connection", () => {
+    expect(decide({ suspicions: { n1: { p1: "refused" } } })).toEqual({ do: "keep" });
+    expect(decide({ proxies: ["p1", "p2"], suspicions: { n1: { p1: "refused" } } })).toEqual({
+      do: "keep",
+    });
+  });
+
+  test("when the only proxy would not use it", () => {
+    const setup = { proxies: ["p1"], suspicions: { n1: { p1: "stalled" } } } as const;
+    expect(decide({ ...setup, proxies: ["p1"] })).toMatchObject({ do: "eject" });
+  });
+
+  test("not on the word of proxies that are gone", () => {
+    const suspicions = { n1: { p1: "refused", gone: "refused" } } as const;
+    expect(decide({ suspicions })).toEqual({ do: "keep" });
+  });
+
+  test("not when nobody could stand in", () => {
+    const suspicions = { n1: { p1: "refused", p2: "refused" } } as const;
+    expect(decide({ suspicions, nodes: ["n1"] })).toEqual({ do: "keep" });
+    expect(decide({ suspicions, nodes: ["n1", "n2"], notReady: ["n2"] })).toEqual({ do: "keep" });
+  });
+
+  test("with stand-ins that are in routing themselves, and not about to leave it", () => {
+    const suspicions = {
+      n1: { p1: "refused", p2: "refused" },
+      n2: { p1: "refused", p2: "refused" },
+    } as const;
+    const ejected = { n3: { standIns: ["n4"] } };
+    expect(decide({ suspicions, ejected })).toMatchObject({ standIns: ["n4"] });
+  });
+});
+
+describe("slowness", () => {
+  const slow = { p1: "slow", p2: "slow", p3: "slow" } as const;
+
+  test("puts out a third of the shards at most, and always one", () => {
+    const nodes = ["n1", "n2", "n3", "n4", "n5", "n6"];
+    const one = { n2: { standIns: ["n6"], reason: "slow" as const } };
+    const two = { ...one, n3: { standIns: ["n6"], reason: "slow" as const } };
+    expect(decide({ nodes, suspicions: { n1: slow }, ejected: one })).toMatchObject({
+      do: "eject",
+    });
+    expect(decide({ nodes, suspicions: { n1: slow }, ejected: two })).toEqual({ do: "keep" });
+    expect(decide({ nodes: ["n1", "n2"], suspicions: { n1: slow } })).toMatchObject({
+      do: "eject",
+    });
+    const four = { n2: { standIns: ["n3"], reason: "slow" as const } };
+    expect(decide({ suspicions: { n1: slow }, ejected: four })).toEqual({ do: "keep" });
+  });
+
+  test("has no say about shards that are gone", () => {
+    const ejected = { n2: { standIns: ["n3"], reason: "slow" as const } };
+    const refused = { p1: "refused", p2: "slow" } as const;
+    expect(decide({ suspicions: { n1: refused }, ejected })).toMatchObject({
+      do: "eject",
+      reason: "refused",
+    });
+  });
+});
+
+describe("an ejected shard", () => {
+  const ejected = { n1: { standIns: ["n2", "n3"] } };
+
+  test("returns when it was emptied for this ejection and most proxies would use it", () => {
+    const cleared = { clearedFor: { n1: "s-n1" } };
+    expect(decide({ ejected, ...cleared })).toEqual({ do: "readmit" });
+    const one = { suspicions: { n1: { p1: "slow" as const } } };
+    expect(decide({ ejected, ...cleared, ...one })).toEqual({ do: "readmit" });
+  });
+
+  test("does not return before", () => {
+    expect(decide({ ejected })).toEqual({ do: "keep" });
+    expect(decide({ ejected, clearedFor: { n1: "an earlier one" } })).toEqual({ do: "keep" });
+    expect(decide({ ejected, clearedFor: { n1: "s-n1" }, notReady: ["n1"] })).toEqual({
+      do: "keep",
+    });
+    const most = { n1: { p1: "refused", p2: "slow" } } as const;
+    expect(decide({ ejected, clearedFor: { n1: "s-n1" }, suspicions: most })).toEqual({
+      do: "keep",
+    });
+  });
+
+  test("is forgotten when its cache has left the node", () => {
+    expect(decide({ ejected, nodes: ["n2", "n3"] })).toEqual({ do: "readmit" });
+  });
+
+  test("gets new stand-ins, all of them fresh, when one of them fails", () => {
+    const most = { p1: "refused", p2: "refused" } as const;
+    expect(decide({ ejected, suspicions: { n1: most, n3: most } })).toMatchObject({
+      do: "eject",
+      standIns: ["n2", "n4"],
+    });
+  });
+
+  test("keeps what is left of its stand-ins when nobody could replace them", () => {
+    const nodes = ["n1", "n2"];
+    const setup = { nodes, ejected: { n1: { standIns: ["n2"] } }, notReady: ["n2"] };
+    expect(decide(setup)).toEqual({ do: "keep" });
+  });
+});

@@ -1,0 +1,27 @@
+/**
+ * Shards and agents die and stop while clients work through three proxies: no value that was
+ * overwritten is ever read again. `npm run fault` does the same for as long as it is told.
+ */
+import { describe, expect, test } from "vitest";
+import { missing } from "../harness/processes.ts";
+import { runCampaign } from "./campaign.ts";
+
+const why = missing("memcached");
+const SEED = 7;
+
+describe.skipIf(why !== undefined)(`shards fail under load, seed ${SEED}`, () => {
+  test("no get returns an older value than the last acknowledged one", {
+    timeout: 120_000,
+  }, async () => {
+    const report = await runCampaign({
+      subject: "memward",
+      seconds: 20,
+      seed: SEED,
+      log: () => {},
+    });
+    expect(report.staleAfterConvergence, JSON.stringify(report)).toBe(0);
+    expect(report.hits).toBeGreaterThan(1000);
+    expect(report.mutations - report.failedMutations).toBeGreaterThan(1000);
+    expect(Object.keys(report.faults).length).toBeGreaterThan(0);
+  });
+});

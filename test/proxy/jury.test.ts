@@ -1,0 +1,174 @@
+/** Juries of several proxies on one real cluster state: what they decide together. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import type { Ejection } from "../../core/cluster/records.ts";
+import { openSqliteState } from "../../core/cluster/sqlite.ts";
+import type { ClusterState } from "../../core/cluster/state.ts";
+import { createLog } from "../../core/runtime/log.ts";
+import { Jury } from "../../proxy/jury.ts";
+
+const WAIT = { timeout: 10_000 };
+const SHARD = "c/n1";
+const log = createLog({ name: "test", level: "silent" });
+
+let folder: string;
+let state: ClusterState;
+let closing: (() => Promise<void>)[];
+/** What canaries take, in milliseconds, by address; null when they fail, 1 if not said. */
+let canaries: Map<string, number | null>;
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), "memward-jury-"));
+  state = openSqliteState({ path: join(folder, "state.db"), pollMs: 5 });
+  closing = [];
+  canaries = new Map();
+  for (const node of ["n1", "n2", "n3"]) await writeShard(node);
+});
+
+afterEach(async () => {
+  for (const close of closing.reverse()) await close();
+  await state.close();
+  await rm(folder, { recursive: true, force: true });
+});
+
+async function writeShard(node: string, clearedFor = ""): Promise<void> {
+  const value = { cache: "c", node, address: `h:${node}`, bytes: 1, epoch: 1, clearedFor };
+  const commit = await state.commit([
+    { kind: "shard", id: `c/${node}`, value: { ...value, state: "ready" } },
+  ]);
+  expect(commit.ok).toBe(true);
+}
+
+async function startJury(proxy: string): Promise<Jury> {
+  const own = openSqliteState({ path: join(folder, "state.db"), pollMs: 5 });
+  const lease = await own.lease({ ttlMs: 5_000 });
+  const value = { pid: 1, addresses: [], ready: true, appliedRevision: 0, startedAtMs: 0 };
+  await own.commit([{ kind: "proxy", id: proxy, value, lease }]);
+  const jury = new Jury({
+    state: own,
+    log,
+    proxy,
+    probe: async (address) => canaries.get(address) ?? (canaries.has(address) ? null : 1),
+  });
+  await jury.start();
+  closing.push(async () => {
+    await jury.close();
+    await own.close();
+  });
+  return jury;
+}
+
+const ejection = async (): Promise<Ejection | undefined> =>
+  (await state.get("ejection", SHARD))?.value;
+
+async function ejected(): Promise<Ejection> {
+  await expect.poll(ejection, WAIT).toBeDefined();
+  return (await ejection()) as Ejection;
+}
+
+/** Long enough for every jury to have heard of everything. */
+const settled = () => new Promise((resolve) => setTimeout(resolve, 400));
+
+describe("three proxies", () => {
+  let juries: Jury[];
+  beforeEach(async () => {
+    juries = [await startJury("p1"), await startJury("p2"), await startJury("p3")];
+  });
+
+  test("eject what two of them would not use", async () => {
+    juries[0]!.suspect(SHARD, "slow");
+    await settled();
+    expect(await ejection()).toBeUndefined();
+    expect(juries[0]!.linkSuspicionCount).toBe(1);
+    juries[1]!.suspect(SHARD, "slow");
+    expect(await ejected()).toMatchObject({
+      standIns: ["n2", "n3"],
+      seenBy: ["p1", "p2"],
+      reason: "slow",
+    });
+  });
+
+  test("forget a suspicion that is over", async () => {
+    juries[0]!.suspect(SHARD, "slow");
+    await expect.poll(() => state.get("suspicion", `${SHARD}@p1`), WAIT).toBeDefined();
+    juries[0]!.trust(SHARD);
+    await expect.poll(() => state.get("suspicion", `${SHARD}@p1`), WAIT).toBeUndefined();
+    juries[1]!.suspect(SHARD, "slow");
+    await settled();
+    expect(await ejection()).toBeUndefined();
+  });
+
+  test("look for themselves when another has trouble", async () => {
+    canaries.set("h:n1", null);
+    juries[2]!.suspect(SHARD, "stalled");
+    expect((await ejected()).seenBy.length).toBeGreaterThan(1);
+  });
+
+  test("do not eject what answers canaries, nor when no shard does", async () => {
+    for (const jury of juries) jury.suspect(SHARD, "timeouts");
+    await settled();
+    for (const node of ["n1", "n2", "n3"]) canaries.set(`h:${node}`, null);
+    for (const jury of juries) jury.suspect(SHARD, "timeouts");
+    await settled();
+    expect((await state.list("suspicion")).entries).toEqual([]);
+  });
+
+  test("readmit a shard that was emptied and answers canaries", async () => {
+    for (const jury of juries) jury.suspect(SHARD, "slow");
+    const { serial } = await ejected();
+    await settled();
+    expect(await ejection(), "not emptied yet").toMatchObject({ serial });
+    await writeShard("n1", serial);
+    await expect.poll(ejection, WAIT).toBeUndefined();
+    await expect.poll(async () => (await state.list("suspicion")).entries, WAIT).toEqual([]);
+    await settled();
+    expect(await ejection(), "and it stays").toBeUndefined();
+  });
+
+  test.each([null, 200])("do not readmit one whose canaries take %s ms", async (ms) => {
+    canaries.set("h:n1", ms);
+    for (const jury of juries) jury.suspect(SHARD, "slow");
+    const { serial } = await ejected();
+    await writeShard("n1", serial);
+    await expect
+      .poll(async () => (await state.get("suspicion", `${SHARD}@p2`))?.value.reason, WAIT)
+      .toBe("probe_failed");
+    expect(await ejection()).toMatchObject({ serial });
+  });
+});
+
+describe("a single proxy", () => {
+  test("decides alone", async () => {
+    const jury = await startJury("p1");
+    canaries.set("h:n1", null);
+    jury.suspect(SHARD, "stalled");
+    expect(await ejected()).toMatchObject({ seenBy: ["p1"], reason: "stalled" });
+  });
+
+  test("that starts while a shard is out probes it, too", async () => {
+    const value = { cache: "c", node: "n1", serial: "s", standIns: ["n2"], seenBy: ["gone"] };
+    await state.commit([
+      { kind: "ejection", id: SHARD, value: { ...value, reason: "refused", atMs: 0 } },
+    ]);
+    await writeShard("n1", "s");
+    await startJury("p1");
+    await expect.poll(ejection, WAIT).toBeUndefined();
+  });
+
+  test("waits longer each time a shard returns in vain", async () => {
+    const jury = await startJury("p1");
+    const waits: number[] = [];
+    for (let round = 0; round < 2; round++) {
+      jury.suspect(SHARD, "slow");
+      const { serial } = await ejected();
+      const fromMs = performance.now();
+      await writeShard("n1", serial);
+      await expect.poll(ejection, WAIT).toBeUndefined();
+      waits.push(performance.now() - fromMs);
+      await settled();
+    }
+    expect(waits[1]! - waits[0]!).toBeGreaterThan(500);
+  });
+});

@@ -1,0 +1,99 @@
+/** What one worker thinks of its shards, from counters that a test sets as traffic would. */
+import { beforeEach, describe, expect, test } from "vitest";
+import { Loop } from "../../../core/io/loop.ts";
+import { seededRandom } from "../../../core/runtime/random.ts";
+import { TICK_MS } from "../../../proxy/routing/detector.ts";
+import { Route, type ShardLinks } from "../../../proxy/routing/route.ts";
+import { Slots } from "../../../proxy/routing/slots.ts";
+import { Sweep } from "../../../proxy/routing/sweep.ts";
+
+let route: Route;
+let told: string[];
+let nowMs: number;
+
+beforeEach(() => {
+  const loop = new Loop();
+  const options = {
+    loop,
+    slots: new Slots(),
+    random: seededRandom(1),
+    sweep: new Sweep(loop),
+    events: { transition: () => {} },
+  };
+  told = [];
+  nowMs = 1_000_000;
+  route = new Route(options, {
+    suspected: (node, reason) => told.push(`${node} ${reason}`),
+    trusted: (node) => told.push(`${node} trusted`),
+  });
+  route.update([1, 2, 3].map((n) => ({ node: `n${n}`, address: `h:${n}` })));
+});
+
+const shard = (node: string): ShardLinks => route.shards.find((one) => one.node === node)!;
+
+/** So many ticks in which each shard answers some operations, in these milliseconds. */
+function tick(ticks: number, latencies: Record<string, number> = {}): void {
+  for (let i = 0; i < ticks; i++) {
+    for (const one of route.shards) {
+      for (let op = 0; op < 20; op++) one.latency.observe(latencies[one.node] ?? 0.3);
+    }
+    nowMs += TICK_MS;
+    route.health.tick(nowMs);
+  }
+}
+
+const failed = (node: string, reason: "refused" | "closed_by_shard"): void =>
+  route.health.linkFailed(shard(node), reason, nowMs);
+
+describe("a shard is suspected", () => {
+  test("when it refuses connections: at once", () => {
+    failed("n1", "refused");
+    expect(told).toEqual(["n1 refused"]);
+  });
+
+  test("not when a connection was closed", () => {
+    failed("n1", "closed_by_shard");
+    tick(5);
+    expect(told).toEqual([]);
+  });
+
+  test("after three timeouts in a row", () => {
+    tick(1);
+    shard("n2").binary.timeoutsInRow = 2;
+    tick(1);
+    expect(told).toEqual([]);
+    shard("n2").binary.timeoutsInRow = 3;
+    tick(1);
+    expect(told).toEqual(["n2 timeouts"]);
+  });
+
+  test("when it is slow and the others are not", () => {
+    tick(50);
+    tick(10, { n3: 20 });
+    expect(new Set(told)).toEqual(new Set(["n3 slow"]));
+  });
+
+  test("not when all are slow", () => {
+    tick(50);
+    tick(50, { n1: 20, n2: 20, n3: 20 });
+    expect(told).toEqual([]);
+  });
+});
+
+describe("a suspected shard", () => {
+  test("is trusted again when nothing has fed the suspicion for two seconds", () => {
+    failed("n1", "refused");
+    tick(15);
+    expect(told).toEqual(["n1 refused"]);
+    tick(10);
+    expect(told).toEqual(["n1 refused", "n1 trusted"]);
+  });
+
+  test("is nobody's concern here once it is out of routing", () => {
+    failed("n1", "refused");
+    const targets = route.shards.map(({ node, address }) => ({ node, address }));
+    route.update(targets, new Map([["n1", new Map()]]));
+    tick(40);
+    expect(told).toEqual(["n1 refused"]);
+  });
+});
