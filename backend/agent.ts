@@ -265,11 +265,14 @@ export class Agent {
   }
 
   #standFor(): Promise<void> {
-    return this.#standIns.reconcile(this.#ejections, {
-      shards: new Map([...this.#records].map(([id, { value }]) => [id, value])),
-      revision: this.#revision,
-      appliedByAll: this.#applied.revision,
-    });
+    const shards = new Map([...this.#records].map(([id, { value }]) => [id, value]));
+    return this.#standIns
+      .reconcile(this.#ejections, {
+        shards,
+        revision: this.#revision,
+        appliedByAll: this.#applied.revision,
+      })
+      .catch((error: unknown) => this.#publishLater(error));
   }
 
   /** Asks the state itself: what we know may be half of a list that is being read anew. */

@@ -15,15 +15,27 @@ import type {
   Suspicion,
   SuspicionReason,
 } from "../core/cluster/records.ts";
-import type { Change, ClusterState, Entry, Lease, Seen, Watch } from "../core/cluster/state.ts";
-import { clock, every, type Timer } from "../core/runtime/clock.ts";
+import {
+  type Change,
+  type ClusterState,
+  type Entry,
+  type Lease,
+  type Seen,
+  StateUnavailable,
+  type Watch,
+} from "../core/cluster/state.ts";
+import { clock, every, sleep, type Timer } from "../core/runtime/clock.ts";
 import type { Logger } from "../core/runtime/log.ts";
 import { secureBytes } from "../core/runtime/random.ts";
+import { PROBE_MS_MAX } from "./routing/probe.ts";
 
 const LEASE_TTL_MS = 5_000;
+const RETRY_DELAY_MS = 500;
 const PROBE_INTERVAL_MS = 250;
 /** A canary that takes longer is no sign of health. */
 const PROBE_QUICK_MS = 50;
+/** One that takes longer confirms that a shard is slow: the least that counts as slow anywhere. */
+const PROBE_SLOW_MS = 5;
 const PROBES_MIN = 3;
 const PROBATION_MS_MIN = 1_000;
 const PROBATION_MS_MAX = 60_000;
@@ -84,7 +96,23 @@ export class Jury {
     this.#parts = parts;
   }
 
-  async start(): Promise<void> {
+  /** Begins in the background: a proxy serves whether or not the state can be reached. */
+  start(): void {
+    this.#timer = every(PROBE_INTERVAL_MS, () => this.#tick());
+    void this.#follow();
+  }
+
+  async #follow(): Promise<void> {
+    while (!this.#isClosed && this.#watch === null) {
+      await this.#load().catch(async (error: unknown) => {
+        if (!(error instanceof StateUnavailable)) throw error;
+        this.#forget();
+        await sleep(RETRY_DELAY_MS);
+      });
+    }
+  }
+
+  async #load(): Promise<void> {
     const { state } = this.#parts;
     let fromRevision = Number.POSITIVE_INFINITY;
     for (const kind of KINDS) {
@@ -96,7 +124,7 @@ export class Jury {
       changed: (seen) => this.#changed(seen),
       reset: () => this.#forget(),
     });
-    this.#timer = every(PROBE_INTERVAL_MS, () => this.#tick());
+    if (this.#isClosed) this.#watch.close();
   }
 
   async close(): Promise<void> {
@@ -110,14 +138,13 @@ export class Jury {
   suspect(shardId: string, reason: SuspicionReason): void {
     // While it is out probes alone tell.
     if (this.#ejectionOf(shardId) !== undefined || this.#mine.has(shardId)) return;
-    if (reason !== "slow") return void this.#confirm(shardId, reason);
-    this.#mine.set(shardId, reason);
-    void this.#publish();
+    void this.#confirm(shardId, reason);
   }
 
   /**
-   * A machine that is starved makes healthy shards look dead. So a hard failure counts when a
-   * canary fails, too, while another shard of the cache answers one: then it is not us.
+   * A machine that is starved makes healthy shards look sick. So a suspicion counts when canaries
+   * fail, too (for a slow shard: take long), while another shard of the cache answers them: then
+   * it is not us.
    */
   async #confirm(shardId: string, reason: SuspicionReason): Promise<void> {
     const [cacheId = "", node = ""] = shardId.split("/");
@@ -128,14 +155,29 @@ export class Jury {
     const siblings = [...found.shards].filter(
       ([name]) => name !== node && !found.ejections.has(name),
     );
-    const [ownMs, ...others] = await Promise.all(
-      [address, ...siblings.map(([, shard]) => shard.address)].map(this.#parts.probe),
+    const quickMs = reason === "slow" ? PROBE_SLOW_MS : PROBE_MS_MAX;
+    const [isWell, ...others] = await Promise.all(
+      [address, ...siblings.map(([, shard]) => shard.address)].map((one) =>
+        this.#answersMostly(one, { quickMs, probeCount: reason === "slow" ? 3 : 1 }),
+      ),
     );
     this.#confirming.delete(shardId);
-    const isDead = ownMs === null && others.some((durationMs) => durationMs !== null);
-    if (!isDead || this.#ejectionOf(shardId) !== undefined) return;
+    if (isWell || !others.some(Boolean) || this.#ejectionOf(shardId) !== undefined) return;
     this.#mine.set(shardId, reason);
     void this.#publish();
+  }
+
+  /** Whether more than half of the canaries come back in time; they are sent one by one. */
+  async #answersMostly(
+    address: string,
+    { quickMs, probeCount }: { quickMs: number; probeCount: number },
+  ): Promise<boolean> {
+    let quickCount = 0;
+    for (let i = 0; i < probeCount; i++) {
+      const durationMs = await this.#parts.probe(address);
+      if (durationMs !== null && durationMs <= quickMs) quickCount++;
+    }
+    return quickCount * 2 > probeCount;
   }
 
   trust(shardId: string): void {

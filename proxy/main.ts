@@ -84,7 +84,7 @@ export async function startProxy(
   }
   isReady = true;
   await presence.publish();
-  await jury.start();
+  jury.start();
   const usage = new UsageWriter({
     state,
     log,

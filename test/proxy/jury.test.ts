@@ -52,7 +52,8 @@ async function startJury(proxy: string): Promise<Jury> {
     proxy,
     probe: async (address) => canaries.get(address) ?? (canaries.has(address) ? null : 1),
   });
-  await jury.start();
+  jury.start();
+  await settled();
   closing.push(async () => {
     await jury.close();
     await own.close();
@@ -78,6 +79,7 @@ describe("three proxies", () => {
   });
 
   test("eject what two of them would not use", async () => {
+    canaries.set("h:n1", 20);
     juries[0]!.suspect(SHARD, "slow");
     await settled();
     expect(await ejection()).toBeUndefined();
@@ -91,6 +93,7 @@ describe("three proxies", () => {
   });
 
   test("forget a suspicion that is over", async () => {
+    canaries.set("h:n1", 20);
     juries[0]!.suspect(SHARD, "slow");
     await expect.poll(() => state.get("suspicion", `${SHARD}@p1`), WAIT).toBeDefined();
     juries[0]!.trust(SHARD);
@@ -107,8 +110,10 @@ describe("three proxies", () => {
   });
 
   test("do not eject what answers canaries, nor when no shard does", async () => {
-    for (const jury of juries) jury.suspect(SHARD, "timeouts");
-    await settled();
+    for (const reason of ["timeouts", "slow"] as const) {
+      for (const jury of juries) jury.suspect(SHARD, reason);
+      await settled();
+    }
     for (const node of ["n1", "n2", "n3"]) canaries.set(`h:${node}`, null);
     for (const jury of juries) jury.suspect(SHARD, "timeouts");
     await settled();
@@ -116,6 +121,7 @@ describe("three proxies", () => {
   });
 
   test("readmit a shard that was emptied and answers canaries", async () => {
+    canaries.set("h:n1", 20);
     for (const jury of juries) jury.suspect(SHARD, "slow");
     const { serial } = await ejected();
     await settled();
@@ -129,7 +135,7 @@ describe("three proxies", () => {
 
   test.each([null, 200])("do not readmit one whose canaries take %s ms", async (ms) => {
     canaries.set("h:n1", ms);
-    for (const jury of juries) jury.suspect(SHARD, "slow");
+    for (const jury of juries) jury.suspect(SHARD, ms === null ? "timeouts" : "slow");
     const { serial } = await ejected();
     await writeShard("n1", serial);
     await expect
@@ -161,6 +167,7 @@ describe("a single proxy", () => {
     const jury = await startJury("p1");
     const waits: number[] = [];
     for (let round = 0; round < 2; round++) {
+      canaries.set("h:n1", 20);
       jury.suspect(SHARD, "slow");
       const { serial } = await ejected();
       const fromMs = performance.now();
