@@ -314,7 +314,7 @@ class Supervisor implements InstanceView {
       return this.#giveUp(EXIT.failed, `${child.name} does not start; the reason is in the log`);
     }
     const ready = this.notReady().length === 0;
-    if (ready && this.#announce !== undefined) {
+    if (ready && this.#announce !== undefined && this.#shards.areKnownToAll) {
       this.#everReady = true;
       this.#announce();
       this.#announce = undefined;

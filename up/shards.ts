@@ -1,30 +1,47 @@
 /** The shards of all nodes, followed in the cluster state, as `memward status` shows them. */
+import { AppliedByAll } from "../core/cluster/applied.ts";
 import type { Cache, Shard } from "../core/cluster/records.ts";
-import type { ClusterState } from "../core/cluster/state.ts";
+import type { ClusterState, Entry, Seen } from "../core/cluster/state.ts";
 import type { RoleView, ShardView } from "../core/runtime/process.ts";
 
 export class ShardList {
   readonly #shards = new Map<string, Shard>();
   readonly #caches = new Map<string, Cache>();
+  readonly #applied = new AppliedByAll();
+  /** Of the last change of a shard. */
+  #revision = 0;
+
+  /** Whether every proxy has heard of all shards: until then it could refuse what it is asked. */
+  get areKnownToAll(): boolean {
+    return this.#applied.proxyCount > 0 && this.#applied.revision >= this.#revision;
+  }
 
   /** From now on; `changed` is called after each change. */
   async follow(state: ClusterState, changed: () => void): Promise<void> {
     const caches = await state.list("cache");
     for (const { id, value } of caches.entries) this.#caches.set(id, value);
-    for (const { id, value } of (await state.list("shard")).entries) this.#shards.set(id, value);
+    for (const entry of (await state.list("shard")).entries) this.#see(entry);
+    for (const entry of (await state.list("proxy")).entries) this.#see(entry);
     state.watch(caches.revision, {
       changed: (seen) => {
-        for (const { kind, id, value } of seen) {
-          if (kind === "shard") put(this.#shards, id, value);
-          if (kind === "cache") put(this.#caches, id, value);
-        }
+        for (const one of seen) this.#see(one);
         changed();
       },
       reset: () => {
         this.#shards.clear();
         this.#caches.clear();
+        this.#applied.clear();
       },
     });
+  }
+
+  #see(seen: Seen | Entry): void {
+    if (seen.kind === "cache") put(this.#caches, seen.id, seen.value);
+    else if (seen.kind === "proxy") this.#applied.proxySeen(seen.id, seen.value);
+    else if (seen.kind === "shard") {
+      put(this.#shards, seen.id, seen.value);
+      this.#revision = Math.max(this.#revision, seen.revision);
+    }
   }
 
   /** A node that runs in the process of `role`. */

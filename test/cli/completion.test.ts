@@ -1,8 +1,10 @@
 /** Completion: what may stand at the cursor, and that real shells put it there. */
+
 import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { complete, completionText, shellWords } from "../../cli/completion.ts";
 import { has } from "../harness/processes.ts";
@@ -90,6 +92,9 @@ describe("asked of the API:", () => {
 /** Ctrl-A and `echo`: the shell prints the line that it has completed instead of running it. */
 const ECHO = "\u0001echo do''ne \n";
 
+/** A shell that asks the API for names may be silent for nearly as long. */
+const QUIET_MS = 1_000;
+
 /** Types into an interactive shell on a terminal of its own; resolves with what was echoed. */
 async function type(shell: string, begin: string, keys: string): Promise<string> {
   const command = `stty -echo cols 200; exec ${shell}`;
@@ -110,7 +115,10 @@ async function type(shell: string, begin: string, keys: string): Promise<string>
   child.stdin.write(`${begin}; echo read''y\n`);
   await vi.waitFor(() => expect(output).toContain("ready"), { timeout: 20_000, interval: 20 });
   output = "";
-  child.stdin.write(`${keys}${ECHO}`);
+  child.stdin.write(keys);
+  // What is typed while a shell completes may be taken for something else: it has to be done.
+  for (let seen = -1; seen !== output.length; await sleep(QUIET_MS)) seen = output.length;
+  child.stdin.write(ECHO);
   // What is typed shows the quotes; only what was echoed does not, and it comes last.
   await vi.waitFor(() => expect(output).toMatch(/done memward [^\r\n]+\r?\n/), { timeout: 20_000 });
   child.stdin.write("exit\n");
