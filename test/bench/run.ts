@@ -74,6 +74,9 @@ const optionsSchema = z.strictObject({
 });
 type Options = z.infer<typeof optionsSchema>;
 
+/** The operations of the plan 100mb: the storm may come, and is slowed down. */
+const STORM_LIMITS = { operationsPerSecondMax: 10_000 };
+
 type Pair = { subject: Server & { storm?: Target }; peer: Server | undefined };
 
 async function main(): Promise<void> {
@@ -146,6 +149,10 @@ const START: Record<Arena, (shards: readonly string[]) => Promise<Pair>> = {
   alone: async (shards) => ({ subject: await startMemwardProxy(shards), peer: undefined }),
   storm: async (shards) => {
     const subject = await startStormProxy(shards);
+    return { subject, peer: subject };
+  },
+  limited: async (shards) => {
+    const subject = await startStormProxy(shards, STORM_LIMITS);
     return { subject, peer: subject };
   },
   crowd: async (shards) => ({

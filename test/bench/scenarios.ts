@@ -11,7 +11,7 @@ import type { Counts, Load } from "./generator.ts";
  * by sessions with a key prefix and without, a proxy in the storm of another cache with the same
  * proxy in calm, or a proxy that knows 100,000 credentials with one that knows one.
  */
-export type Arena = "proxy" | "store" | "up" | "alone" | "prefix" | "storm" | "crowd";
+export type Arena = "proxy" | "store" | "up" | "alone" | "prefix" | "storm" | "limited" | "crowd";
 
 /** What another cache does meanwhile on the subject's proxy. */
 export type Storm = { command: "run" | "logins"; load: Load };
@@ -85,10 +85,15 @@ const cpu = (atMost?: number): Measure => ({
   compare: "ratio",
   ...(atMost !== undefined && { atMost }),
 });
-const stormed = (name: string, title: string, storm: Storm): Scenario => ({
+const stormed = (
+  name: string,
+  title: string,
+  storm: Storm,
+  arena: "storm" | "limited" = "storm",
+): Scenario => ({
   name,
   title,
-  arena: "storm",
+  arena,
   command: "run",
   load: quiet,
   peerLoad: quiet,
@@ -169,6 +174,18 @@ export const SCENARIOS: readonly Scenario[] = [
     command: "run",
     load: crowdedStorm,
   }),
+  stormed(
+    "limited-pipelined",
+    "quiet cache while another wants to pipeline, limited to 10,000 a second",
+    { command: "run", load: pipelineStorm },
+    "limited",
+  ),
+  stormed(
+    "limited-crowd",
+    "the same with 1,000 sessions of the other",
+    { command: "run", load: crowdedStorm },
+    "limited",
+  ),
   {
     ...text("credentials", "login with 100,000 credentials known", logins, [
       { ...cpu(1.1), unit: "CPU us/login" },

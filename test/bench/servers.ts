@@ -128,15 +128,16 @@ async function startProxyFor(
 
 /**
  * A proxy of two caches, each with memcacheds of its own: what one does to the other is done in the
- * proxy. `storm` is the second one.
+ * proxy. `storm` is the second one; it may have limits.
  */
 export async function startStormProxy(
   shards: readonly string[],
+  limits = {},
 ): Promise<Server & { storm: Target }> {
   const others = await startShards();
   const { username, password, digest } = newCredential();
   const server = await startMemwardProxy(shards, [
-    cacheChange(STORM_CACHE),
+    cacheChange(STORM_CACHE, limits),
     credentialChange(username, digest, STORM_CACHE),
     ...others.addresses.map((address, index) => shardChange(address, index, STORM_CACHE)),
   ]);
@@ -260,10 +261,10 @@ async function shardAddress(dataDir: string, running: Running): Promise<string> 
 
 const nodeName = (index: number): string => `node-${index + 1}`;
 
-const cacheChange = (cache = CACHE): Change => ({
+const cacheChange = (cache = CACHE, limits = {}): Change => ({
   kind: "cache",
   id: cache,
-  value: { name: cache, bytes: CACHE_BYTES, createdAtMs: clock.unixMs() },
+  value: { name: cache, bytes: CACHE_BYTES, limits, createdAtMs: clock.unixMs() },
 });
 
 const credentialChange = (
