@@ -314,14 +314,25 @@ class Supervisor implements InstanceView {
       return this.#giveUp(EXIT.failed, `${child.name} does not start; the reason is in the log`);
     }
     const ready = this.notReady().length === 0;
-    if (ready && this.#announce !== undefined && this.#shards.areKnownToAll) {
-      this.#everReady = true;
-      this.#announce();
-      this.#announce = undefined;
-      this.#log.info("ready");
-      void collectStartGarbage();
+    if (ready && this.#announce !== undefined) {
+      this.#announceWhenKnown().catch((error: unknown) => {
+        this.#log.error({ err: error }, "shards could not be looked at");
+      });
     }
     this.#writeStatus(ready);
+  }
+
+  /** The first client must not meet a proxy that has not heard of the last shard. */
+  async #announceWhenKnown(): Promise<void> {
+    await this.#shards.catchUp(this.#state);
+    // If it is too early, the next change asks again.
+    if (this.#announce === undefined || !this.#shards.areKnownToAll) return;
+    if (this.notReady().length > 0) return;
+    this.#everReady = true;
+    this.#announce();
+    this.#announce = undefined;
+    this.#log.info("ready");
+    void collectStartGarbage();
   }
 
   #writeStatus(ready: boolean): void {

@@ -35,6 +35,11 @@ export class ShardList {
     });
   }
 
+  /** What we are told may be a moment behind what a role has done: looks at the state itself. */
+  async catchUp(state: ClusterState): Promise<void> {
+    for (const entry of (await state.list("shard")).entries) this.#see(entry);
+  }
+
   #see(seen: Seen | Entry): void {
     if (seen.kind === "cache") put(this.#caches, seen.id, seen.value);
     else if (seen.kind === "proxy") this.#applied.proxySeen(seen.id, seen.value);
