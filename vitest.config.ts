@@ -26,8 +26,6 @@ const net: TestProjectInlineConfiguration = {
 export default defineConfig({
   test: {
     pool: "forks",
-    // Most of a test file is waiting: with one per core the cores idle.
-    maxWorkers: 3,
     execArgv: ["--disable-warning=ExperimentalWarning"],
     // Generous: a limit for hanging tests, not a promise about speed.
     testTimeout: 30_000,

@@ -42,7 +42,7 @@ const PROBATION_MS_MAX = 60_000;
 /** Without another ejection for so long the next one is a first one again. */
 const FLAPPING_MS = 10 * 60_000;
 
-const KINDS = ["shard", "ejection", "suspicion", "proxy"] as const;
+const KINDS = ["shard", "ejection", "suspicion", "proxy", "node"] as const;
 type JuryKind = (typeof KINDS)[number];
 
 export interface JuryParts {
@@ -68,10 +68,22 @@ class Case implements CacheView {
   readonly shards = new Map<string, Shard>();
   readonly ejections = new Map<string, Ejection>();
   readonly ejectionRevisions = new Map<string, number>();
+  readonly #nodePids: ReadonlyMap<string, number>;
   readonly suspicions = new Map<string, Map<string, Suspicion>>();
 
-  constructor(proxies: ReadonlySet<string>) {
+  constructor(proxies: ReadonlySet<string>, nodePids: ReadonlyMap<string, number>) {
     this.proxies = proxies;
+    this.#nodePids = nodePids;
+  }
+
+  /** A process number means nothing on another machine: only shards on unix sockets are near. */
+  get pids(): ReadonlyMap<string, number> {
+    const near = [...this.shards].flatMap(([node, { address, process }]) => {
+      const pid = this.#nodePids.get(node);
+      const isNear = pid !== undefined && process === null && address.startsWith("unix:");
+      return isNear ? [[node, pid] as const] : [];
+    });
+    return new Map(near);
   }
 }
 
@@ -79,6 +91,7 @@ export class Jury {
   readonly #parts: JuryParts;
   readonly #cases = new Map<string, Case>();
   readonly #proxies = new Set<string>();
+  readonly #nodePids = new Map<string, number>();
   /** What this proxy would not use, and why; the shard id is the key. */
   readonly #mine = new Map<string, SuspicionReason>();
   /** As written in the state. */
@@ -210,11 +223,15 @@ export class Jury {
       this.#proxySeen(seen.id, seen.value);
       return undefined;
     }
+    if (seen.kind === "node") {
+      put(this.#nodePids, seen.id, seen.value?.pid ?? null);
+      return undefined;
+    }
     const [cacheId = "", rest = ""] = seen.id.split("/");
     const [node = "", proxy = ""] = rest.split("@");
     let found = this.#cases.get(cacheId);
     if (found === undefined) {
-      found = new Case(this.#proxies);
+      found = new Case(this.#proxies, this.#nodePids);
       this.#cases.set(cacheId, found);
     }
     if (seen.kind === "shard") put(found.shards, node, seen.value);

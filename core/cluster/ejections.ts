@@ -31,6 +31,8 @@ export interface CacheView {
   suspicions: ReadonlyMap<string, ReadonlyMap<string, Suspicion>>;
   /** Proxies that live. */
   proxies: ReadonlySet<string>;
+  /** Processes of the nodes on this machine that serve their shards themselves. */
+  pids: ReadonlyMap<string, number>;
 }
 
 export type Decision =
@@ -69,9 +71,16 @@ function eject(
   node: string,
   why: { reason: SuspicionReason; seenBy: string[] },
 ): Decision {
-  const standIns = [...view.shards.keys()].filter((host) => host !== node && isUsable(view, host));
+  const standIns = [...view.shards.keys()].filter(
+    (host) => host !== node && isUsable(view, host) && !shareProcess(view, node, host),
+  );
   // With nobody to stand in, trying the shard itself is as good as anything.
   return standIns.length === 0 ? KEEP : { do: "eject", standIns: standIns.sort(), ...why };
+}
+
+/** What made one of them fail has made both fail: moving keys would only lose them. */
+function shareProcess({ pids }: CacheView, node: string, host: string): boolean {
+  return pids.has(node) && pids.get(node) === pids.get(host);
 }
 
 /** In routing, and not about to leave it. */

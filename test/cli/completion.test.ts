@@ -104,6 +104,9 @@ async function type(shell: string, begin: string, keys: string): Promise<string>
       PATH: `${resolve("bin")}:${process.env["PATH"]}`,
       HOME: folder,
       TERM: "dumb",
+      // npm names vi here, and a shell that obeys takes Ctrl-A for a letter.
+      EDITOR: "",
+      VISUAL: "",
       PS1: "",
     },
   });
@@ -136,8 +139,7 @@ const SHELLS = [
 describe.each(SHELLS)("%s", (name, shell, begin) => {
   const runs = test.runIf(has("script") && has(name) && existsSync("bin/memward"));
 
-  // A shell that is still drawing takes Ctrl-A for a letter now and then.
-  runs("completes commands, flags, values and names", { retry: 3 }, async () => {
+  runs("completes commands, flags, values and names", async () => {
     api.says = [{ body: { caches: [{ name: "orders", plan: "25mb" }], next: null } }];
     const keys = "memward cred\tcr\tord\t--no\t--rights=wri\t";
     const output = await type(shell, begin, keys);

@@ -12,6 +12,7 @@ type Setup = {
   clearedFor?: Record<string, string>;
   notReady?: string[];
   nodes?: string[];
+  pids?: Record<string, number>;
 };
 
 function viewOf(setup: Setup): CacheView {
@@ -26,6 +27,7 @@ function viewOf(setup: Setup): CacheView {
   };
   return {
     proxies: new Set(proxies),
+    pids: new Map(Object.entries(setup.pids ?? {})),
     shards: new Map(
       nodes.map((node) => [
         node,
@@ -81,6 +83,14 @@ describe("a shard leaves routing", () => {
     const suspicions = { n1: { p1: "refused", p2: "refused" } } as const;
     expect(decide({ suspicions, nodes: ["n1"] })).toEqual({ do: "keep" });
     expect(decide({ suspicions, nodes: ["n1", "n2"], notReady: ["n2"] })).toEqual({ do: "keep" });
+  });
+
+  test("not to nodes of the same process: they fail together", () => {
+    const suspicions = { n1: { p1: "refused", p2: "refused" } } as const;
+    const pids = { n1: 7, n2: 7, n3: 8 };
+    expect(decide({ suspicions, pids })).toMatchObject({ standIns: ["n3", "n4"] });
+    const all = { n1: 7, n2: 7, n3: 7, n4: 7 };
+    expect(decide({ suspicions, pids: all })).toEqual({ do: "keep" });
   });
 
   test("with stand-ins that are in routing themselves, and not about to leave it", () => {
