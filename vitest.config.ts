@@ -27,6 +27,8 @@ export default defineConfig({
   test: {
     pool: "forks",
     execArgv: ["--disable-warning=ExperimentalWarning"],
+    // Whole instances under floods share two cores here: a second try tells starvation from a fault.
+    retry: 1,
     // Generous: a limit for hanging tests, not a promise about speed.
     testTimeout: 30_000,
     hookTimeout: 60_000,
