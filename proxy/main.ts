@@ -5,10 +5,11 @@ import { layerFacts } from "../core/io/layer.ts";
 import { clock } from "../core/runtime/clock.ts";
 import { reachableAddress } from "../core/runtime/config.ts";
 import type { Logger } from "../core/runtime/log.ts";
+import { registerMetrics } from "../core/runtime/metrics.ts";
 import type { RunningRole } from "../core/runtime/role.ts";
 import { FiguresCollector } from "./figures.ts";
 import { Jury } from "./jury.ts";
-import { createProxyRegistry } from "./metrics.ts";
+import { createProxyRegistry, JURY_METRICS } from "./metrics.ts";
 import type { ProxyOptions } from "./options.ts";
 import { probe } from "./routing/probe.ts";
 import { ThreadedWorker } from "./threads.ts";
@@ -104,9 +105,13 @@ export async function startProxy(
   const io = layerFacts(first.services.loop);
   log.info({ ...bound, advertised, workers: options.workers, ...io }, "serving clients");
 
+  const registry = createProxyRegistry(first, others);
+  registerMetrics(registry, JURY_METRICS, {
+    suspicions: (emit) => emit(jury.linkSuspicionCount),
+  });
   return {
     addresses: [...bound.listen, ...bound.plain],
-    registry: createProxyRegistry(first, others),
+    registry,
     ready: () => isReady,
     drain: async () => {
       isReady = false;

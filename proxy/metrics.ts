@@ -4,6 +4,7 @@ import { COMMANDS, RESULT_COUNT, RESULTS } from "../core/protocol/command.ts";
 import {
   createRegistry,
   type MetricFamily,
+  type MetricTable,
   type Registry,
   readFamilies,
   register,
@@ -146,6 +147,16 @@ export const PROXY_METRICS = {
     help: "Bytes waiting for a client to read them (output) or to send the rest (input).",
   },
 } as const;
+
+/** What the proxy knows as a whole, whatever its workers count. */
+export const JURY_METRICS = {
+  suspicions: {
+    name: "memward_proxy_link_suspicions",
+    kind: "gauge",
+    labels: [],
+    help: "Shards in routing that this proxy would not use: if no other agrees, its connections.",
+  },
+} as const satisfies MetricTable;
 
 /**
  * The metrics of a proxy. With further workers every sample says by a label `worker` whose it is;
