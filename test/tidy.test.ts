@@ -28,9 +28,10 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   "proxy/tenant": ["core", "proxy/routing"],
   backend: ["core"],
   control: ["core"],
+  monitor: ["core"],
   up: ["core"],
   cli: ["core/runtime"],
-  "memward.ts": ["core", "proxy", "backend", "control", "up", "cli"],
+  "memward.ts": ["core", "proxy", "backend", "control", "monitor", "up", "cli"],
 };
 /** Tests and tools may import anything. */
 const FREE = ["test", "scripts", "vitest.config.ts"];

@@ -1,0 +1,61 @@
+/**
+ * The seam between deciding whom to tell and the protocol that carries it: one connection of one
+ * account, which comes and goes. What is behind it (`client.ts`) knows XMPP; what is above it
+ * (the outbox) knows incidents. Nothing is queued here: `send` while down rejects.
+ */
+
+/** A message to one bare or full JID, or to a room. */
+export interface OutgoingMessage {
+  readonly id: string;
+  readonly to: string;
+  readonly body: string;
+  /** A receipt (XEP-0184) and displayed marker (XEP-0333) are asked for. Never in rooms. */
+  readonly wantsReceipt: boolean;
+  readonly isRoom: boolean;
+  /** The machine-readable child, attributes of one element in a namespace of our own. */
+  readonly payload?: Readonly<Record<string, string>>;
+}
+
+export interface IncomingText {
+  readonly id: string;
+  /** Full JID that the server stamped. */
+  readonly from: string;
+  readonly body: string;
+  /** When it was sent, if a server kept it meanwhile (XEP-0203); null when it is fresh. */
+  readonly delayedAtMs: number | null;
+  /** Came from a room: `from` is room/nick. */
+  readonly isRoom: boolean;
+}
+
+export interface XmppEvents {
+  /** A session that is fit for sending: logged in, stream management enabled, presence sent. */
+  up(): void;
+  down(reason: string): void;
+  /** The next hop has it (XEP-0198). */
+  accepted(id: string): void;
+  /** It may have been delivered or not: the session that carried it is gone. */
+  unsure(id: string): void;
+  /** A device of this full JID has the message `id` (XEP-0184). */
+  received(from: string, id: string): void;
+  displayed(from: string, id: string): void;
+  /** An error stanza came back for the message `id`; `condition` as in RFC 6120, 8.3.3. */
+  bounced(from: string, id: string, condition: string): void;
+  text(message: IncomingText): void;
+  /** `priority` is null when the device has gone. */
+  presence(from: string, priority: number | null, show: string): void;
+  /** Something came that nobody should act on; counted by its reason. */
+  ignored(reason: string): void;
+}
+
+export interface XmppLink {
+  /** Begins to connect, and again whenever the connection is lost; never throws. */
+  start(events: XmppEvents): void;
+  readonly isUp: boolean;
+  /** Resolves when it is on its way; rejects while down. */
+  send(message: OutgoingMessage): Promise<void>;
+  /** Round trip to a device or server in milliseconds (XEP-0199), null without an answer in time. */
+  ping(jid: string, timeoutMs: number): Promise<number | null>;
+  /** Enters a room, without its history. */
+  join(room: string, nick: string): Promise<void>;
+  close(): Promise<void>;
+}
