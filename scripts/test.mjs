@@ -26,6 +26,7 @@ const PARTS = [
   { program: "zsh", package: "zsh", for: "shell completion in zsh" },
   { program: "fish", package: "fish", for: "shell completion in fish" },
   { program: "nutcracker", package: "nutcracker", for: "ketama vectors from nutcracker" },
+  { program: "prosody", package: "prosody", for: "messages of the monitor over XMPP" },
 ];
 
 const PATH = [BIN, process.env.PATH ?? "", ...SBIN].join(delimiter);

@@ -1,4 +1,4 @@
-/** Certificates for 127.0.0.1, made by openssl: an authority, and a server and a client of it. */
+/** Certificates made by openssl, for 127.0.0.1 unless told: an authority, a server and a client. */
 import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -7,7 +7,10 @@ import { temporaryFolder } from "./processes.ts";
 export type Certificate = { certificate: string; key: string };
 export type Certificates = { ca: string; server: Certificate; client: Certificate };
 
-export function makeCertificates(): Certificates {
+const THIS_MACHINE = ["IP:127.0.0.1", "DNS:localhost"];
+
+/** `names` as openssl writes them in a subjectAltName: `DNS:alert.test`. */
+export function makeCertificates(names: readonly string[] = THIS_MACHINE): Certificates {
   const folder = temporaryFolder("memward-certificates");
   const at = (name: string): string => join(folder, name);
   const openssl = (...args: string[]): void =>
@@ -24,7 +27,7 @@ export function makeCertificates(): Certificates {
     "-subj",
     "/CN=ca",
   );
-  writeFileSync(at("names"), "subjectAltName=IP:127.0.0.1,DNS:localhost\n");
+  writeFileSync(at("names"), `subjectAltName=${names.join(",")}\n`);
   const sign = (name: string): Certificate => {
     const request = ["-keyout", at(`${name}.key`), "-out", at(`${name}.csr`)];
     openssl("req", ...newKey, ...request, "-subj", `/CN=${name}`);

@@ -64,6 +64,11 @@ export class Gate {
     }
   }
 
+  /** What is stuck stays stuck; new connections go through. */
+  unstick(): void {
+    this.#isStuck = false;
+  }
+
   #listen(port: number): Promise<void> {
     return new Promise((resolve) => this.#server.listen(port, "127.0.0.1", () => resolve()));
   }

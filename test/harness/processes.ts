@@ -23,6 +23,7 @@ const PACKAGE_OF: Record<string, string> = {
   memccapable: "libmemcached-tools",
   memcstat: "libmemcached-tools",
   nutcracker: "nutcracker",
+  prosody: "prosody",
 };
 
 /** The full path of a program, or undefined when it is not installed. */
