@@ -20,6 +20,11 @@ export interface Condition {
   readonly sinceMs: number;
   /** Keys (`conditionKey`) of conditions that this one explains: listed under it, not paged. */
   readonly explains: readonly string[];
+  /**
+   * Of the alert of a cache: who wants to know, `xmpp:JID` or the URL of a webhook. It is told
+   * there, once when it begins and once when it is over, and nobody is paged.
+   */
+  readonly target?: string;
 }
 
 /** Conditions of one key are one incident. */

@@ -289,11 +289,13 @@ export const standInRecord = z.strictObject({
 
 /**
  * A running proxy. Leased; publishes the newest revision that it has applied. `addresses` are
- * where applications log in, `host:port`.
+ * where applications log in, `host:port`. `ops` is where its view can be read (`host:port` or
+ * `unix:/path`), "" if nowhere. One that is drained says that it is not ready before it goes.
  */
 export const proxyRecord = z.strictObject({
   pid: z.int(),
   addresses: z.array(z.string()),
+  ops: z.string().max(256).default(""),
   ready: z.boolean(),
   appliedRevision: z.int().min(0),
   startedAtMs: z.int(),

@@ -222,7 +222,7 @@ test("limits are shared between the proxies that live, and their workers", async
   const worker = await start({ sessionsMax: 10, newSessionsPerSecondMax: 3 });
   const { limits } = worker.worker.services.directory.tenants.get(CACHE)!;
   expect(limits.sessionsMax).toBe(10);
-  const proxy = { pid: 1, addresses: [], ready: true, appliedRevision: 1, startedAtMs: 1 };
+  const proxy = { pid: 1, addresses: [], ops: "", ready: true, appliedRevision: 1, startedAtMs: 1 };
   for (const id of ["p1", "p2", "p3"]) worker.change({ kind: "proxy", id, value: proxy });
   expect(limits.sessionsMax).toBe(4);
   worker.change({ kind: "proxy", id: "p2", value: null });
