@@ -3,6 +3,15 @@
  * documentation come from the same schema. A record never holds a password, only its digest.
  */
 import { z } from "zod";
+import {
+  drillRecord,
+  incidentRecord,
+  monitorRecord,
+  orderRecord,
+  personRecord,
+  silenceRecord,
+  speakerRecord,
+} from "./incidents.ts";
 
 /** Rights a credential may carry; the order is the order of the bits in `rightsMask`. */
 export const RIGHTS = ["read", "write", "flush", "api"] as const;
@@ -318,6 +327,13 @@ export const RECORDS = {
   audit: auditRecord,
   serviceInstance: serviceInstanceRecord,
   serviceBinding: serviceBindingRecord,
+  incident: incidentRecord,
+  silence: silenceRecord,
+  drill: drillRecord,
+  person: personRecord,
+  order: orderRecord,
+  monitor: monitorRecord,
+  speaker: speakerRecord,
 } as const;
 
 export type Kind = keyof typeof RECORDS;

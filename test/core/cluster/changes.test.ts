@@ -53,7 +53,7 @@ describe("changes", () => {
     ]);
   });
 
-  test.each(["toString", "__proto__", "incident"])("are of known kinds: not %s", (kind) => {
+  test.each(["toString", "__proto__", "unheard"])("are of known kinds: not %s", (kind) => {
     expect(problemsOf([{ kind, id: "a", value: null }])).toEqual(["kind: unknown"]);
     expect(problemsOf([{ kind, id: "a", value }])).toEqual(["kind: unknown"]);
   });
