@@ -4,7 +4,7 @@
  * back, if etcd still has it.
  */
 import type { ILeaseGrantResponse, ILeaseKeepAliveRequest, ILeaseKeepAliveResponse } from "etcd3";
-import { every } from "../runtime/clock.ts";
+import { clock, every } from "../runtime/clock.ts";
 import { type EtcdClient, EtcdFailure } from "./etcd-client.ts";
 import { type Lease, StateUnavailable } from "./state.ts";
 
@@ -13,6 +13,7 @@ const RENEWALS_PER_TTL = 3;
 interface Holding {
   readonly id: string;
   readonly ttlMs: number;
+  livesUntilMs: number;
   readonly lost: () => void;
   stop(): void;
 }
@@ -27,6 +28,7 @@ export class EtcdLeases {
 
   /** etcd counts in seconds and has a least time to live, twice as long as it needs to elect. */
   async create(ttlMs: number): Promise<Lease> {
+    const askedAtMs = clock.nowMs();
     const { ID: id } = await this.#client.write<ILeaseGrantResponse>("Lease", "leaseGrant", {
       TTL: Math.ceil(ttlMs / 1000),
     });
@@ -39,9 +41,18 @@ export class EtcdLeases {
         isRenewing = false;
       });
     });
-    const holding: Holding = { id, ttlMs, lost: resolve, stop: () => timer.stop() };
+    const livesUntilMs = askedAtMs + ttlMs;
+    const stop = () => timer.stop();
+    const holding: Holding = { id, ttlMs, livesUntilMs, lost: resolve, stop };
     this.#held.set(id, holding);
-    return { id, lost, revoke: () => this.#revoke(id) };
+    return {
+      id,
+      lost,
+      revoke: () => this.#revoke(id),
+      get livesUntilMs() {
+        return holding.livesUntilMs;
+      },
+    };
   }
 
   /** Whether this process renews it; leases of others may be alive as well. */
@@ -70,8 +81,13 @@ export class EtcdLeases {
   }
 
   /** One question on a stream of its own: the next one may have to go to another endpoint. */
-  async #renew({ id, ttlMs, lost }: Holding): Promise<void> {
+  async #renew(holding: Holding): Promise<void> {
+    const { id, ttlMs, lost } = holding;
+    const askedAtMs = clock.nowMs();
     const secondsLeft = await this.#keepAlive(id, ttlMs / RENEWALS_PER_TTL);
+    if (secondsLeft !== undefined && secondsLeft > 0) {
+      holding.livesUntilMs = askedAtMs + Math.min(ttlMs, secondsLeft * 1000);
+    }
     if (secondsLeft !== 0 || !this.#held.has(id)) return;
     this.#forget(id);
     lost();

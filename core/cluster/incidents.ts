@@ -340,6 +340,8 @@ export type Monitor = z.infer<typeof monitorRecord>;
  */
 export const speakerRecord = z.strictObject({
   monitor: word,
+  /** Of this time in office; used once. */
+  term: z.string().max(64).default(""),
   sinceMs: atMs,
   writes: count,
 });

@@ -11,7 +11,7 @@ import type { Change, ClusterState, Lease } from "./state.ts";
 const LEASE_TTL_MS = 5_000;
 const RETRY_DELAY_MS = 500;
 
-type LeasedKind = "node" | "proxy";
+type LeasedKind = "node" | "proxy" | "monitor";
 
 export interface PresenceParts<K extends LeasedKind> {
   readonly state: ClusterState;

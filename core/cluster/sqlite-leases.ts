@@ -21,6 +21,7 @@ const JUMP_GRACE_MS = 1_000;
 
 interface Holding {
   readonly ttlMs: number;
+  livesUntilMs: number;
   renewAtMs: number;
   readonly lost: () => void;
 }
@@ -53,13 +54,22 @@ export class Leases {
   /** Writes a new lease; inside the caller's transaction. */
   create(ttlMs: number, revoke: (id: string) => Promise<void>): Lease {
     assert(ttlMs >= TTL_MIN_MS, `a lease lives ${TTL_MIN_MS} ms or longer`);
+    const nowMs = this.#clock.nowMs();
     const expiresAtMs = this.#clock.unixMs() + ttlMs;
     const id = String(this.#insert.run(expiresAtMs).lastInsertRowid);
     this.#earliestExpiryMs = Math.min(this.#earliestExpiryMs, expiresAtMs);
     const { promise: lost, resolve } = Promise.withResolvers<void>();
-    const renewAtMs = this.#clock.nowMs() + ttlMs / RENEWALS_PER_TTL;
-    this.#held.set(id, { ttlMs, renewAtMs, lost: resolve });
-    return { id, lost, revoke: () => revoke(id) };
+    const renewAtMs = nowMs + ttlMs / RENEWALS_PER_TTL;
+    const holding = { ttlMs, livesUntilMs: nowMs + ttlMs, renewAtMs, lost: resolve };
+    this.#held.set(id, holding);
+    return {
+      id,
+      lost,
+      revoke: () => revoke(id),
+      get livesUntilMs() {
+        return holding.livesUntilMs;
+      },
+    };
   }
 
   exists(id: string): boolean {
@@ -85,6 +95,7 @@ export class Leases {
       if (nowMs < holding.renewAtMs) continue;
       const { changes } = this.#renew.run(this.#clock.unixMs() + holding.ttlMs, Number(id));
       holding.renewAtMs = nowMs + holding.ttlMs / RENEWALS_PER_TTL;
+      if (changes !== 0) holding.livesUntilMs = nowMs + holding.ttlMs;
       if (changes !== 0) continue;
       this.#held.delete(id);
       holding.lost();

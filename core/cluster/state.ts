@@ -46,6 +46,11 @@ export const STATE_PATIENCE_MS = 5_000;
 /** A claim on being alive. `lost` resolves when it ended without `revoke`. */
 export interface Lease {
   readonly id: string;
+  /**
+   * By this process's monotonic clock, in milliseconds: it surely lives until then. Each renewal
+   * moves it on. Whoever may act only while it holds the lease stops in time by this.
+   */
+  readonly livesUntilMs: number;
   readonly lost: Promise<void>;
   /**
    * Ends the lease now; its records are deleted in one revision. While the state is away: no

@@ -485,7 +485,7 @@ describe("trouble with the state", () => {
       lease: async (options) => {
         const lease = await real.lease(options);
         const lost = new Promise<void>((resolve) => ends.push(resolve));
-        return { id: lease.id, lost, revoke: () => lease.revoke() } satisfies Lease;
+        return { ...lease, lost, revoke: () => lease.revoke() } satisfies Lease;
       },
     });
     await start("node-1", { through });

@@ -1,6 +1,6 @@
 /** Of the contract: claims on being alive, and how they end. */
 import { describe, expect, test } from "vitest";
-import { sleep } from "../../../core/runtime/clock.ts";
+import { clock, sleep } from "../../../core/runtime/clock.ts";
 import { type Here, until, Watcher } from "./contract-place.ts";
 import { cacheChange } from "./samples.ts";
 
@@ -17,6 +17,17 @@ export function leasesContract(here: Here): void {
       await sleep(here.place.ttlMs * 2);
       expect(await ids()).toEqual(["leased"]);
       expect(watcher.told).toHaveLength(1);
+    });
+
+    test("the moment until which a lease surely lives moves on with each renewal", async () => {
+      const { ttlMs } = here.place;
+      const askedAtMs = clock.nowMs();
+      const lease = await here.state.lease({ ttlMs });
+      const first = lease.livesUntilMs;
+      expect(first).toBeGreaterThanOrEqual(askedAtMs + ttlMs);
+      expect(first).toBeLessThanOrEqual(clock.nowMs() + ttlMs);
+      await until(() => lease.livesUntilMs > first);
+      await lease.revoke();
     });
 
     test("revoking deletes the lease's records in one revision, and no others", async () => {

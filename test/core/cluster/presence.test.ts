@@ -39,7 +39,7 @@ function presence(): Presence<"proxy"> {
       const lease = await state.lease(options);
       const { promise, resolve } = Promise.withResolvers<void>();
       lose = () => void lease.revoke().then(() => resolve());
-      return { id: lease.id, lost: promise, revoke: () => lease.revoke() };
+      return { ...lease, lost: promise, revoke: () => lease.revoke() };
     },
   };
   return new Presence({
