@@ -1,8 +1,10 @@
 /** The proxy role: its workers, its record in the cluster state, its metrics. Wiring only. */
+
 import { Presence } from "../core/cluster/presence.ts";
+import { VIEW_PATH } from "../core/cluster/proxyView.ts";
 import type { ClusterState } from "../core/cluster/state.ts";
 import { layerFacts } from "../core/io/layer.ts";
-import { clock } from "../core/runtime/clock.ts";
+import { clock, sleep } from "../core/runtime/clock.ts";
 import { reachableAddress } from "../core/runtime/config.ts";
 import type { Logger } from "../core/runtime/log.ts";
 import { registerMetrics } from "../core/runtime/metrics.ts";
@@ -14,7 +16,12 @@ import type { ProxyOptions } from "./options.ts";
 import { probe } from "./routing/probe.ts";
 import { ThreadedWorker } from "./threads.ts";
 import { UsageWriter } from "./usage.ts";
+import { ViewCollector } from "./view.ts";
+import { Viewers } from "./viewers.ts";
 import { Worker, type WorkerEvents } from "./worker.ts";
+
+/** A state that is away must not keep a proxy from draining. */
+const FAREWELL_MS_MAX = 200;
 
 export { FOLLOWED_KINDS } from "./tenant/directory.ts";
 
@@ -30,6 +37,8 @@ export async function startProxy(
 ): Promise<RunningRole> {
   const startedAtMs = clock.unixMs();
   let isReady = false;
+  /** Where the view can be read; told by whoever opens it. */
+  let ops = "";
   let advertised: readonly string[] = [];
   /** The revision in force in each worker. */
   const applied: number[] = [];
@@ -43,7 +52,7 @@ export async function startProxy(
     value: () => {
       const appliedRevision = Math.min(...applied);
       const addresses = [...advertised];
-      return { pid: process.pid, addresses, ready: isReady, appliedRevision, startedAtMs };
+      return { pid: process.pid, addresses, ops, ready: isReady, appliedRevision, startedAtMs };
     },
   });
   const eventsOf = (worker: number): WorkerEvents => ({
@@ -71,6 +80,14 @@ export async function startProxy(
     options.advertise.length > 0 ? options.advertise : bound.listen.map(reachableAddress);
   const others: ThreadedWorker[] = [];
   const { directory } = first.services;
+  const views = new ViewCollector(directory);
+  const viewers = new Viewers({
+    proxy: options.name,
+    collect: ({ isAnew }) => {
+      const own = views.collect({ isAnew, nowMs: clock.nowMs() });
+      return Promise.all([own, ...others.map((other) => other.view({ isAnew }))]);
+    },
+  });
   const collector = new FiguresCollector(first.services);
   const sharedOptions: ProxyOptions = {
     ...options,
@@ -113,8 +130,22 @@ export async function startProxy(
     addresses: [...bound.listen, ...bound.plain],
     registry,
     ready: () => isReady,
+    opsRows: [
+      {
+        path: VIEW_PATH,
+        type: "application/x-ndjson",
+        stream: (response) => viewers.add(response),
+      },
+    ],
+    opsOpened: (address) => {
+      ops = address;
+      if (isReady) void presence.publish();
+    },
     drain: async () => {
       isReady = false;
+      viewers.close();
+      // Who goes without having said so is missed.
+      if (ops !== "") await Promise.race([presence.publish(), sleep(FAREWELL_MS_MAX)]);
       await usage.stop();
       await jury.close();
       await Promise.all([first.drain(), ...others.map((other) => other.drain())]);

@@ -11,6 +11,7 @@ import { createWorkerRegistry } from "./metrics.ts";
 import { MirroredState } from "./mirror.ts";
 import type { ProxyOptions } from "./options.ts";
 import type { ThreadNotice, ThreadOrder } from "./threads.ts";
+import { ViewCollector } from "./view.ts";
 import { Worker } from "./worker.ts";
 
 assert(parentPort !== null, "started by threads.ts only");
@@ -26,6 +27,7 @@ const worker = new Worker(workerData as ProxyOptions, state, {
   trusted: (shardId) => tell({ type: "trusted", shardId }),
 });
 const registry = createWorkerRegistry(worker);
+const views = new ViewCollector(worker.services.directory);
 const collector = new FiguresCollector(worker.services);
 
 port.on("message", async (order: ThreadOrder) => {
@@ -44,6 +46,12 @@ port.on("message", async (order: ThreadOrder) => {
       const figures = collector.collect(clock.unixMs());
       return tell({ type: "figures", id: order.id, figures });
     }
+    case "view":
+      return tell({
+        type: "view",
+        id: order.id,
+        caches: views.collect({ ...order, nowMs: clock.nowMs() }),
+      });
     case "drain":
       await worker.drain();
       tell({ type: "drained" });

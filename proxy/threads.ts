@@ -1,5 +1,6 @@
 /** Further workers of a proxy, seen from the main thread: started, told, scraped, drained. */
 import { Worker as Thread } from "node:worker_threads";
+import type { CacheSeen } from "../core/cluster/proxyView.ts";
 import type { SuspicionReason } from "../core/cluster/records.ts";
 import type { ClusterState, Entry, Seen, Watch } from "../core/cluster/state.ts";
 import type { MetricFamily } from "../core/runtime/metrics.ts";
@@ -15,6 +16,7 @@ export type ThreadOrder =
   | { type: "reset" }
   | { type: "scrape"; id: number }
   | { type: "figures"; id: number }
+  | { type: "view"; id: number; isAnew: boolean }
   | { type: "drain" };
 
 export type ThreadNotice =
@@ -31,14 +33,19 @@ export type ThreadNotice =
   | { type: "trusted"; shardId: string }
   | { type: "metrics"; id: number; families: MetricFamily[] }
   | { type: "figures"; id: number; figures: Figures }
+  | { type: "view"; id: number; caches: CacheSeen[] }
   | { type: "drained" };
 
+type Answer = MetricFamily[] | Figures | CacheSeen[];
+
 const ANSWER_MS_MAX = 500;
+/** A view that comes later is that of the next line. */
+const VIEW_MS_MAX = 150;
 
 export class ThreadedWorker {
   readonly #thread: Thread;
   readonly #events: WorkerEvents;
-  readonly #asked: Map<number, (answer: MetricFamily[] | Figures) => void> = new Map();
+  readonly #asked: Map<number, (answer: Answer) => void> = new Map();
   #askedCount = 0;
   #watch: Watch | null = null;
   #isResetting = false;
@@ -80,20 +87,28 @@ export class ThreadedWorker {
 
   /** Its metrics; none when it is too busy to answer in time. */
   async families(): Promise<MetricFamily[]> {
-    return ((await this.#ask("scrape")) as MetricFamily[] | undefined) ?? [];
+    return ((await this.#ask({ type: "scrape" })) as MetricFamily[] | undefined) ?? [];
   }
 
   /** Its figures; undefined when it is too busy to answer in time. */
   async figures(): Promise<Figures | undefined> {
-    return (await this.#ask("figures")) as Figures | undefined;
+    return (await this.#ask({ type: "figures" })) as Figures | undefined;
   }
 
-  async #ask(type: "scrape" | "figures"): Promise<MetricFamily[] | Figures | undefined> {
+  /** What it sees of its shards; undefined when it is too busy to answer in time. */
+  async view({ isAnew }: { isAnew: boolean }): Promise<CacheSeen[] | undefined> {
+    return (await this.#ask({ type: "view", isAnew }, VIEW_MS_MAX)) as CacheSeen[] | undefined;
+  }
+
+  async #ask(
+    order: { type: "scrape" | "figures" } | { type: "view"; isAnew: boolean },
+    limitMs = ANSWER_MS_MAX,
+  ): Promise<Answer | undefined> {
     const id = ++this.#askedCount;
-    const answer = await new Promise<MetricFamily[] | Figures | undefined>((resolve) => {
+    const answer = await new Promise<Answer | undefined>((resolve) => {
       this.#asked.set(id, resolve);
-      setTimeout(() => resolve(undefined), ANSWER_MS_MAX).unref();
-      this.#order({ type, id });
+      setTimeout(() => resolve(undefined), limitMs).unref();
+      this.#order({ ...order, id });
     });
     this.#asked.delete(id);
     return answer;
@@ -128,6 +143,8 @@ export class ThreadedWorker {
         return this.#asked.get(notice.id)?.(notice.families);
       case "figures":
         return this.#asked.get(notice.id)?.(notice.figures);
+      case "view":
+        return this.#asked.get(notice.id)?.(notice.caches);
       case "drained":
         return this.#whenDrained();
     }

@@ -6,7 +6,7 @@ import { dirname, join, resolve } from "node:path";
 import { Refusal } from "../core/runtime/process.ts";
 
 /** A socket's path must fit in `sun_path`: 104 bytes on BSD and macOS, 108 on Linux. */
-const SOCKET_PATH_SIZE_MAX = 104;
+export const SOCKET_PATH_SIZE_MAX = 104;
 /** What a role puts behind the folder: `/<node>/<cache id>.sock`, with room. */
 const SOCKET_NAME_SIZE_MAX = 48;
 

@@ -9,11 +9,11 @@ import { type EtcdOptions, openState, parseStateUrl, stateProblem } from "../cor
 import type { Kind } from "../core/cluster/records.ts";
 import { openRememberedState, type RememberedState } from "../core/cluster/remembered.ts";
 import type { ClusterState } from "../core/cluster/state.ts";
-import { formatAddress } from "../core/runtime/config.ts";
+import { formatAddress, reachableAddress } from "../core/runtime/config.ts";
 import { claimSoon } from "../core/runtime/lock.ts";
 import { createLog, type Logger, type LogLevel } from "../core/runtime/log.ts";
 import { registerProcessMetrics } from "../core/runtime/metrics.ts";
-import { standardRows, startOps } from "../core/runtime/ops.ts";
+import { type Ops, standardRows, startOps } from "../core/runtime/ops.ts";
 import {
   DRAIN_MS_MAX,
   listenProblem,
@@ -23,7 +23,7 @@ import {
   startOrder,
 } from "../core/runtime/process.ts";
 import type { RunningRole } from "../core/runtime/role.ts";
-import { openDirectory } from "./directory.ts";
+import { openDirectory, SOCKET_PATH_SIZE_MAX } from "./directory.ts";
 
 export interface Starter {
   /** The role: proxy or backend. */
@@ -47,7 +47,8 @@ export async function runSupervised(starter: Starter): Promise<undefined> {
   if (claimed === undefined) throw new Refusal(`another ${order.name} runs in ${order.dataDir}`);
   const log = createLog({ name: order.name, level: order.logLevel });
   const options = starter.schema.parse(order.options); // A mismatch is a bug, not bad input.
-  await serve(starter, { options, name: order.name, dataDir: path, statePath, log });
+  const nearbyOps = socketFor(runDir, order.name);
+  await serve(starter, { options, name: order.name, dataDir: path, statePath, log, nearbyOps });
 }
 
 export async function runAlone(
@@ -62,16 +63,18 @@ export async function runAlone(
     throw new Refusal(`another ${name} is running in ${String(given["dataDir"])}`);
   }
   const log = createLog({ name, level: given["logLevel"] as LogLevel });
-  const ops = given["ops"];
+  const url = String(given["state"]);
+  // Beside the file of the state monitors find a socket; from elsewhere they could not use it.
+  const nearby = isLocal(url) ? { nearbyOps: socketFor(runDir, name) } : {};
   await serve(starter, {
     options: section,
     name,
     dataDir: path,
     statePath,
-    url: given["state"] as string,
+    url,
     etcd: given["etcd"] as EtcdOptions,
     log,
-    ...(typeof ops === "string" ? { ops } : {}),
+    ...(typeof given["ops"] === "string" ? { ops: given["ops"] } : nearby),
   });
 }
 
@@ -84,10 +87,12 @@ interface Serving {
   etcd?: EtcdOptions;
   log: Logger;
   ops?: string;
+  /** Where it shows what monitors of this machine read, if it was given no ops port. */
+  nearbyOps?: string;
 }
 
 async function serve(starter: Starter, serving: Serving): Promise<void> {
-  const { options, log, ops } = serving;
+  const { options, log, ops, nearbyOps } = serving;
   logCrashes(log);
   const { state, remembered } = await openStateOf(starter, serving);
   const { version } = starter;
@@ -97,7 +102,7 @@ async function serve(starter: Starter, serving: Serving): Promise<void> {
   });
   registerProcessMetrics(role.registry);
   remembered?.registerMetrics(role.registry);
-  const opsPort = ops === undefined ? undefined : await openOps({ role, ops, log });
+  const opsPort = await openOps({ role, ops, nearbyOps, log });
   const drain = async (): Promise<void> => {
     await role.drain();
     await opsPort?.close();
@@ -132,19 +137,41 @@ async function openStateOf(
   return { state: remembered, remembered };
 }
 
+/** A path that is too long for a socket gives way to a port on loopback. */
+function socketFor(runDir: string, name: string): string {
+  const path = join(runDir, `${name}.ops.sock`);
+  return Buffer.byteLength(path) <= SOCKET_PATH_SIZE_MAX ? `unix:${path}` : "127.0.0.1:0";
+}
+
 function isLocal(url: string): boolean {
   const place = parseStateUrl(url);
   return typeof place !== "string" && place.engine === "sqlite";
 }
 
-function openOps({ role, ops, log }: { role: RunningRole; ops: string; log: Logger }) {
+/** Only roles that show more than others have a socket of their own accord. */
+async function openOps({
+  role,
+  log,
+  ...asked
+}: {
+  role: RunningRole;
+  log: Logger;
+  ops: string | undefined;
+  nearbyOps: string | undefined;
+}): Promise<Ops | undefined> {
+  const ops = asked.ops ?? (role.opsRows === undefined ? undefined : asked.nearbyOps);
+  if (ops === undefined) return undefined;
   const rows = standardRows({
     metrics: () => role.registry.metrics(),
     notReady: () => (role.ready() ? [] : ["not ready"]),
   });
-  return startOps({ address: ops, rows, log }).catch((error: unknown) => {
+  rows.push(...(role.opsRows ?? []));
+  const opened = await startOps({ address: ops, rows, log }).catch((error: unknown) => {
     throw new Refusal(listenProblem({ what: "--ops", address: ops }, error));
   });
+  const { address } = opened;
+  role.opsOpened?.(address.startsWith("unix:") ? address : reachableAddress(address));
+  return opened;
 }
 
 /** A port that cannot be listened on is the operator's to change; the rest is ours. */

@@ -3,24 +3,29 @@
  * pages its owner adds. It only reads, holds no secrets, and is bounded in every direction: GET
  * and HEAD without a body, short headers, few connections, time limits. Not an admin API.
  */
+import { chmodSync, rmSync } from "node:fs";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import { formatAddress, parseAddress } from "./config.ts";
 import type { Logger } from "./log.ts";
 import { METRICS_CONTENT_TYPE } from "./metrics.ts";
 
+const UNIX = "unix:";
 const HEADER_SIZE_MAX = 8 * 1024;
 const CONNECTION_COUNT_MAX = 64;
 const REQUEST_TIMEOUT_MS = 5_000;
 const CONNECTIONS_CHECK_MS = 1_000;
 
-export interface OpsRow {
+export type OpsRow = {
   path: string;
   type: string;
-  answer(): Promise<{ status: number; body: string }>;
-}
+} & (
+  | { answer(): Promise<{ status: number; body: string }> }
+  /** Takes the response over until its end, its head written; false when there are too many. */
+  | { stream(response: ServerResponse): boolean }
+);
 
 export interface Ops {
-  /** `host:port`; port 0 is resolved. */
+  /** `host:port`, port 0 resolved, or `unix:/path`. */
   readonly address: string;
   close(): Promise<void>;
 }
@@ -72,6 +77,10 @@ export async function startOps(options: {
     (request, response) => void serve(byPath, options.log, request, response),
   );
   server.maxConnections = CONNECTION_COUNT_MAX;
+  if (options.address.startsWith(UNIX)) {
+    await listenUnix(server, options.address.slice(UNIX.length));
+    return { address: options.address, close: () => closeServer(server) };
+  }
   const { host, port } = parseAddress(options.address) ?? { host: "127.0.0.1", port: 0 };
   await listen(server, { host, port });
   const bound = server.address();
@@ -101,12 +110,31 @@ async function serve(
     const known = [...rows.keys()].join(" ");
     return send(request, response, { status: 404, body: `not here; this port has ${known}\n` });
   }
+  if ("stream" in row) return openStream(row, request, response);
   try {
     send(request, response, { ...(await row.answer()), type: row.type });
   } catch (error) {
     log.error({ err: error, path }, "ops page failed");
     send(request, response, { status: 500, body: "failed; the reason is in the log\n" });
   }
+}
+
+function openStream(
+  row: Extract<OpsRow, { stream: unknown }>,
+  request: IncomingMessage,
+  response: ServerResponse,
+): void {
+  response.on("error", () => {}); // Told by its end, too.
+  if (request.method === "HEAD") return send(request, response, { status: 200, body: "" });
+  if (!row.stream(response)) {
+    return send(request, response, { status: 503, body: "too many read this already\n" });
+  }
+  response.writeHead(200, {
+    "content-type": `${row.type}; charset=utf-8`,
+    "cache-control": "no-store",
+    "x-content-type-options": "nosniff",
+  });
+  response.flushHeaders();
 }
 
 function send(
@@ -127,7 +155,16 @@ function send(
   response.end(request.method === "HEAD" ? undefined : body);
 }
 
-function listen(server: Server, at: { host: string; port: number }): Promise<void> {
+/** The file is ours alone; one that a killed process left is in the way. */
+async function listenUnix(server: Server, path: string): Promise<void> {
+  rmSync(path, { force: true });
+  await listen(server, { path });
+  chmodSync(path, 0o600);
+}
+
+type ListenAt = { host: string; port: number } | { path: string };
+
+function listen(server: Server, at: ListenAt): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once("error", reject);
     server.listen(at, () => {

@@ -110,6 +110,13 @@ export class Detector {
     return !this.isCommonMode && this.#members.every((member) => !member.isSuspect);
   }
 
+  /** Operations in the window of a rule, and the slow ones of them. */
+  windowOf(index: number, rule: Outlier): { count: number; slow: number } {
+    const member = this.#members[index]!;
+    const { windowTicks } = RULES.find(({ name }) => name === rule)!;
+    return { count: member.count(windowTicks), slow: member.slow(windowTicks) };
+  }
+
   #breaks(rule: Rule, member: Member, index: number): boolean {
     if (this.#members.length < 2) return false;
     const { windowTicks } = rule;

@@ -9,7 +9,7 @@
  */
 import type { SuspicionReason } from "../../core/cluster/records.ts";
 import { LATENCY_BOUNDS_SECONDS } from "./counters.ts";
-import { Detector, HISTORY_TICKS, type ShardTick, TICK_MS } from "./detector.ts";
+import { Detector, HISTORY_TICKS, type Outlier, type ShardTick, TICK_MS } from "./detector.ts";
 import type { LinkFailure } from "./link.ts";
 import type { Route, ShardLinks } from "./route.ts";
 
@@ -20,12 +20,14 @@ const TRUST_AFTER_MS = 2_000;
 /** What is slow: at least this, and so many times what is usual. */
 const SLOW_MS_MIN = 5;
 const SLOW_FACTOR = 4;
-const WAITING_COUNT_MAX = 256;
 /** The usual latency is that of the last minutes: each tick forgets a 3,000th. */
 const FORGET_PER_TICK = TICK_MS / 300_000;
 const USUAL_QUANTILE = 0.99;
 /** Fewer operations than these say nothing about what is usual. */
 const USUAL_COUNT_MIN = 100;
+
+type Window = { count: number; slow: number };
+const UNSEEN = { fast: { count: 0, slow: 0 }, slow: { count: 0, slow: 0 }, rule: undefined };
 
 const BOUNDS_MS = LATENCY_BOUNDS_SECONDS.map((seconds) => seconds * 1000);
 
@@ -50,6 +52,8 @@ export class Health {
   #watched: Watched[] = [];
   #idleTicks = 0;
   readonly #suspectedAtMs = new Map<string, number>();
+  /** From where on an operation counted as slow in the last tick. */
+  slowMs = SLOW_MS_MIN;
 
   constructor(route: Route, events: HealthEvents) {
     this.#route = route;
@@ -76,6 +80,27 @@ export class Health {
     this.#trustAgain(nowMs);
   }
 
+  /** Most of the shards are slow at the same time. */
+  get isCommonMode(): boolean {
+    return this.#detector?.isCommonMode ?? false;
+  }
+
+  /** Ticks in which it was an outlier, since it was first watched; 0 of one that is not. */
+  outlierTicksOf(shard: ShardLinks): number {
+    return this.#watched.find((watched) => watched.shard === shard)?.outlierTicks ?? 0;
+  }
+
+  /** What the detector has in its windows, and what it says of it now. */
+  seenOf(shard: ShardLinks): { fast: Window; slow: Window; rule: Outlier | undefined } {
+    const index = this.#watched.findIndex((watched) => watched.shard === shard);
+    if (index < 0 || this.#detector === null) return UNSEEN;
+    return {
+      fast: this.#detector.windowOf(index, "fast"),
+      slow: this.#detector.windowOf(index, "slow"),
+      rule: this.#watched[index]!.verdict,
+    };
+  }
+
   /** The detector begins anew when other shards are in routing than before. */
   #watchShards(): void {
     const shards = this.#route.shards.filter((one) => one.standsInFor === null && !one.isOut);
@@ -94,8 +119,8 @@ export class Health {
 
   #compare(nowMs: number): void {
     if (this.#detector === null) return;
-    const slowMs = slowFrom(this.#watched.map(({ usual }) => usual));
-    const ticks = this.#watched.map((watched) => watched.tick(slowMs));
+    this.slowMs = slowFrom(this.#watched.map(({ usual }) => usual));
+    const ticks = this.#watched.map((watched) => watched.tick(this.slowMs));
     // A cache that is idle for as long as the detector remembers costs a look at its counters.
     this.#idleTicks = ticks.every(isIdle) ? this.#idleTicks + 1 : 0;
     if (this.#idleTicks > HISTORY_TICKS) return;
@@ -104,7 +129,11 @@ export class Health {
       for (const { usual, completed } of this.#watched) usual.learn(completed);
     }
     for (const [index, verdict] of verdicts.entries()) {
-      if (verdict !== undefined) this.#suspect(this.#watched[index]!.shard.node, "slow", nowMs);
+      const watched = this.#watched[index]!;
+      watched.verdict = verdict;
+      if (verdict === undefined) continue;
+      watched.outlierTicks++;
+      this.#suspect(watched.shard.node, "slow", nowMs);
     }
   }
 
@@ -117,17 +146,12 @@ export class Health {
     for (const [node, atMs] of this.#suspectedAtMs) {
       if (nowMs - atMs < TRUST_AFTER_MS) continue;
       const shard = this.#watched.find((watched) => watched.shard.node === node)?.shard;
-      if (shard !== undefined && isAway(shard)) continue;
+      if (shard?.isAway) continue;
       this.#suspectedAtMs.delete(node);
       this.#events.trusted(node);
     }
   }
 }
-
-/** Nobody could use it now, whether somebody tries or not. */
-const isAway = ({ text, binary }: ShardLinks): boolean =>
-  [text, binary].some(({ state }) => state === "waiting") &&
-  [text, binary].every(({ state }) => state !== "ready");
 
 const isIdle = ({ completedCount, waitingSlowCount }: ShardTick): boolean =>
   completedCount === 0 && waitingSlowCount === 0;
@@ -138,6 +162,8 @@ class Watched {
   /** Operations completed in the last tick, by latency bucket. */
   readonly completed: Float64Array;
   readonly usual = new Usual();
+  outlierTicks = 0;
+  verdict: Outlier | undefined;
   readonly #seen: Float64Array;
 
   constructor(shard: ShardLinks) {
@@ -157,10 +183,7 @@ class Watched {
       completedCount += count;
       if ((BOUNDS_MS[bucket - 1] ?? 0) >= slowMs) slowCount += count;
     }
-    const { text, binary } = this.shard;
-    const waitingSlowCount =
-      text.waitingCount(slowMs, WAITING_COUNT_MAX) + binary.waitingCount(slowMs, WAITING_COUNT_MAX);
-    return { completedCount, slowCount, waitingSlowCount };
+    return { completedCount, slowCount, waitingSlowCount: this.shard.waitingCount(slowMs) };
   }
 }
 

@@ -361,6 +361,16 @@ export class Link implements Connecting {
     return count;
   }
 
+  /** How long the oldest operation in flight has been waiting; 0 if none is. */
+  get oldestMs(): number {
+    const { slots, loop } = this.#options;
+    for (let at = this.#expired; at < this.#tail; at++) {
+      const slot = this.#fifo[at & (this.#fifo.length - 1)]!;
+      if (slot >= 0) return Math.max(0, loop.nowMs - slots.startedAtMs[slot]!);
+    }
+    return 0;
+  }
+
   /** Any failure: everything in flight is answered with its problem, then we wait. */
   fail(reason: LinkFailure): void {
     const connection = this.#connection;

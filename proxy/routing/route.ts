@@ -25,6 +25,8 @@ export interface ShardTarget {
  * or null while that is not open. Without any of them nobody serves those keys.
  */
 export type Detour = ReadonlyMap<string, string | null>;
+/** More that wait on one link are not counted: so many say it all. */
+const WAITING_COUNT_MAX = 256;
 const NO_DETOURS: ReadonlyMap<string, Detour> = new Map();
 
 export type RouteOptions = Omit<LinkOptions, "latency" | "owner">;
@@ -60,6 +62,21 @@ export class ShardLinks implements LinkOwner {
   /** For people and metrics; no two shards of a cache share it. */
   get label(): string {
     return this.standsInFor === null ? this.node : `${this.node} for ${this.standsInFor}`;
+  }
+
+  /** Nobody could use it now, whether somebody tries or not. */
+  get isAway(): boolean {
+    const { text, binary } = this;
+    if (text.state === "ready" || binary.state === "ready") return false;
+    return text.state === "waiting" || binary.state === "waiting";
+  }
+
+  /** Operations that wait for longer than `durationMs`, counted up to a bound. */
+  waitingCount(durationMs: number): number {
+    return (
+      this.text.waitingCount(durationMs, WAITING_COUNT_MAX) +
+      this.binary.waitingCount(durationMs, WAITING_COUNT_MAX)
+    );
   }
 
   setOut(isOut: boolean): void {
