@@ -28,6 +28,8 @@ export type Load = {
  */
 export type Target = {
   pids: readonly number[];
+  /** From the call of the program until clients could connect, in milliseconds. */
+  startMs?: number;
   plain?: string;
   login?: { address: string; username: string; password: string };
 };
@@ -52,7 +54,8 @@ const countsSchema = z.strictObject({
   rssKbBefore: count,
   rssKb: count,
 });
-export type Counts = z.infer<typeof countsSchema>;
+/** What a load counted, and how long its server took to start, 0 where that is not known. */
+export type Counts = z.infer<typeof countsSchema> & { startMs: number };
 
 const KEYS = 10_000;
 const SOURCE_FOLDER = join(import.meta.dirname, "loadgen");
@@ -94,7 +97,7 @@ export async function buildGenerator(folder: string): Promise<Generator> {
       ],
       { env: { ...process.env, ...password } },
     );
-    return countsSchema.parse(JSON.parse(stdout));
+    return { ...countsSchema.parse(JSON.parse(stdout)), startMs: target.startMs ?? 0 };
   };
 }
 

@@ -49,6 +49,7 @@ const VALUE_SIZE = 100;
 const VALUE_SIZE_LARGE = 4_096;
 /** The goal of 5,000 logins per second and core, as CPU time of one. */
 const LOGIN_CPU_US_MAX = 200;
+const START_MS_MAX = 3_000;
 /** Decimal megabytes; the kernel's "kB" of VmRSS are 1,024 bytes. */
 const MB_PER_KB = 1_024 / 1e6;
 
@@ -195,5 +196,15 @@ export const SCENARIOS: readonly Scenario[] = [
     command: "logins",
     load: { ...logins, dialect: "binary" },
     peerLoad: { ...logins, dialect: "binary" },
+  },
+  {
+    ...text("start", "proxy starts with 100,000 credentials", logins, [
+      { ...cpu(START_MS_MAX), metric: "startMs", unit: "ms", compare: "value" },
+    ]),
+    arena: "crowd",
+    command: "logins",
+    load: { ...logins, dialect: "binary", sessions: 1 },
+    peerLoad: { ...logins, dialect: "binary", sessions: 1 },
+    freshServers: true,
   },
 ];

@@ -25,7 +25,10 @@ import {
 import type { Target } from "./generator.ts";
 import { processTree } from "./machine.ts";
 
-export type Server = Target & { name: string; stop(): Promise<unknown> };
+export type Server = Target & {
+  name: string;
+  stop(): Promise<unknown>;
+};
 
 /**
  * Memward hashes keys with murmur, so nutcracker does too (it is one of its own choices, and a
@@ -114,11 +117,15 @@ async function startProxyFor(
     plain: [{ address: plain, cache: CACHE }],
     workers: 1,
   };
-  const running = startRole("proxy", { dataDir, ops: `127.0.0.1:${await freePort()}`, proxy });
+  const ops = `127.0.0.1:${await freePort()}`;
+  const startedAtMs = clock.nowMs();
+  const running = startRole("proxy", { dataDir, ops, proxy });
   await waitForListener(listen, running);
+  const startMs = clock.nowMs() - startedAtMs;
   await waitForListener(plain, running);
   return logins.map(({ username, password }) => ({
     name: running.name,
+    startMs,
     pids: processTree(running.pid),
     plain,
     login: { address: listen, username, password },

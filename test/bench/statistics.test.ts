@@ -21,6 +21,7 @@ const counts = (cpuUs: number, wrong = 0): Counts => ({
   generatorCpuUs: 1,
   rssKbBefore: 0,
   rssKb: 1,
+  startMs: 1,
 });
 const sample = (cpuUs: number, wrong = 0): Sample => ({ ok: true, counts: counts(cpuUs, wrong) });
 const scenario = {
