@@ -36,6 +36,10 @@ export const proxyOptions = z.strictObject({
     .describe(
       "Who moves the bytes: native (our addon, Linux), net (Node's sockets), or what is there",
     ),
+  nodeHosts: z
+    .record(z.string(), z.string())
+    .default({})
+    .describe("Where this proxy reaches nodes, by the host they advertise (tunnels, NAT)"),
   sessionsMax: z
     .int()
     .min(1)

@@ -61,7 +61,7 @@ export class Worker {
 
   constructor(options: ProxyOptions, state: FollowedState, events: WorkerEvents) {
     this.#options = options;
-    const loop = new Loop({ io: options.io });
+    const loop = new Loop({ io: options.io, hosts: options.nodeHosts });
     const slots = new Slots();
     const sweep = new Sweep(loop);
     const linkOptions = { loop, slots, sweep, random, events: { transition: events.linkChanged } };

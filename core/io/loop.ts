@@ -22,6 +22,13 @@ import type {
 /** 256 MB of address space, of which only what was once in use at the same time is resident. */
 const SLAB_COUNT = 8192;
 
+interface LoopOptions {
+  slabCount?: number;
+  io?: IoChoice;
+  /** Where a host that others name is reached from here, if not under that name. */
+  hosts?: Readonly<Record<string, string>>;
+}
+
 export class Loop {
   readonly arena: Arena;
   /** Monotonic milliseconds, read at the first event of this turn. */
@@ -33,6 +40,7 @@ export class Loop {
   /** Writes given to the kernel since the start. */
   writeCount = 0;
   readonly #layer: Layer;
+  readonly #hosts: Readonly<Record<string, string>>;
   /** Reused, and never shortened: an array that is emptied gives its memory back, each turn. */
   #dirty: (Connection | null)[] = [];
   #dirtyCount = 0;
@@ -41,9 +49,10 @@ export class Loop {
   readonly #flushLater = (): void => this.flush();
 
   /** Throws when a layer is asked for that cannot be used here. */
-  constructor({ slabCount = SLAB_COUNT, io = "auto" }: { slabCount?: number; io?: IoChoice } = {}) {
+  constructor({ slabCount = SLAB_COUNT, io = "auto", hosts = {} }: LoopOptions = {}) {
     this.arena = new Arena({ slabCount });
     this.#layer = openLayer(this, io);
+    this.#hosts = hosts;
   }
 
   /** Who moves the bytes of this loop. */
@@ -58,7 +67,12 @@ export class Loop {
 
   /** The connection can be written to at once; it goes out when the other side has accepted. */
   connect(endpoint: Endpoint, receiver: Connecting): Connection {
-    return this.#layer.connect(endpoint, receiver);
+    return this.#layer.connect(this.#asReached(endpoint), receiver);
+  }
+
+  #asReached(endpoint: Endpoint): Endpoint {
+    if ("path" in endpoint) return endpoint;
+    return { host: this.#hosts[endpoint.host] ?? endpoint.host, port: endpoint.port };
   }
 
   /** A turn that its layer begins, and ends by `flush`. */

@@ -1,13 +1,16 @@
 /**
- * Shards and agents die and stop while clients work through three proxies: no value that was
- * overwritten is ever read again. `npm run fault` does the same for as long as it is told.
+ * Shards and agents die and stop, and links between proxies and shards fail in every way, while
+ * clients work through three proxies: no value that was overwritten is ever read again.
+ * `npm run fault` does the same for as long as it is told.
  */
 import { describe, expect, test } from "vitest";
 import { missing } from "../harness/processes.ts";
 import { runCampaign } from "./campaign.ts";
 
-const why = missing("memcached");
+const why = missing("memcached", "etcd");
 const SEED = 7;
+/** Of the faults of nemesis.ts. */
+const FAULTS = ["shard", "agent", "refused", "reset", "ms", "slow", "trickled", "reply,"];
 
 describe.skipIf(why !== undefined)(`shards fail under load, seed ${SEED}`, () => {
   test("no get returns an older value than the last acknowledged one", {
@@ -15,8 +18,11 @@ describe.skipIf(why !== undefined)(`shards fail under load, seed ${SEED}`, () =>
   }, async () => {
     const report = await runCampaign({
       subject: "memward",
-      seconds: 20,
+      seconds: 22,
       seed: SEED,
+      holdMs: 1_500,
+      calmMs: 1_000,
+      only: FAULTS,
       log: () => {},
     });
     expect(report.staleAfterConvergence, JSON.stringify(report)).toBe(0);

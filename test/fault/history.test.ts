@@ -16,10 +16,10 @@ function staleAfter(
   get: { at: number; version: number | null },
   graceMs = 0,
 ) {
-  const history = new History();
+  const history = new History(graceMs);
   for (const one of mutations) history.mutated(one);
   history.got({ key: "k", startMs: get.at, endMs: get.at + 1, version: get.version, proxy: 0 });
-  return history.stale(graceMs).length;
+  return history.totals.staleAfterConvergence;
 }
 
 describe("a get", () => {
@@ -58,4 +58,12 @@ describe("a get", () => {
     expect(staleAfter(two, { at: 1019, version: 1 }, 1000)).toBe(0);
     expect(staleAfter(two, { at: 1020, version: 1 }, 1000)).toBe(1);
   });
+});
+
+test("an outage lasts until nothing has failed for a second", () => {
+  const history = new History(0);
+  for (const endMs of [0, 300, 900, 2_500, 2_600]) {
+    history.mutated(mutation(endMs + 1, endMs, { outcome: "failed" }));
+  }
+  expect(history.totals).toMatchObject({ failedMutations: 5, failedMutationsMsMax: 900 });
 });

@@ -3,6 +3,9 @@
  * mutation of its key that was acknowledged before the get began. A miss is always allowed, and a
  * mutation that got an error may have happened or not. Every key has one writer, so that versions
  * are in the order of time; any client may read it.
+ *
+ * Each get is judged when it ends: all that it could have missed has ended before it began. So an
+ * hour needs no more memory than a minute.
  */
 
 /** Times are milliseconds of one clock; `endMs` is when the answer was there. */
@@ -31,50 +34,98 @@ export type Totals = {
   hits: number;
   misses: number;
   failedGets: number;
+  /** Values that nobody had written: bytes were changed on their way. */
+  falsified: number;
+  /** Gets of a value older than the last acknowledged mutation of its key. */
+  stale: number;
+  /** The same, counted only where that mutation was older than the convergence of views. */
+  staleAfterConvergence: number;
+  /** The longest time over which mutations failed without a pause of a second. */
+  failedMutationsMsMax: number;
 };
 
-export class History {
-  readonly mutations = new Map<string, Mutation[]>();
-  readonly gets: Get[] = [];
-  failedGets = 0;
+const EXAMPLES_MAX = 20;
+/** Failures of mutations further apart than this are two outages. */
+const OUTAGE_PAUSE_MS = 1_000;
+/** Mutations of a key that are remembered: more than it can have within the grace. */
+const REMEMBERED_MAX = 4_096;
 
+export class History {
+  /** Stale gets, the first ones only. */
+  readonly examples: Stale[] = [];
+  readonly #graceMs: number;
+  /** Acknowledged ones by key, oldest first. */
+  readonly #acknowledged = new Map<string, Mutation[]>();
+  readonly #totals: Totals = {
+    mutations: 0,
+    failedMutations: 0,
+    hits: 0,
+    misses: 0,
+    failedGets: 0,
+    falsified: 0,
+    stale: 0,
+    staleAfterConvergence: 0,
+    failedMutationsMsMax: 0,
+  };
+  #outage = { firstMs: 0, lastMs: Number.NEGATIVE_INFINITY };
+
+  /** Views have converged `graceMs` after a mutation was acknowledged. */
+  constructor(graceMs: number) {
+    this.#graceMs = graceMs;
+  }
+
+  get totals(): Readonly<Totals> {
+    return { ...this.#totals };
+  }
+
+  /** To be told in the order of the ends. */
   mutated(mutation: Mutation): void {
-    const before = this.mutations.get(mutation.key);
-    if (before === undefined) this.mutations.set(mutation.key, [mutation]);
-    else before.push(mutation);
+    const totals = this.#totals;
+    totals.mutations++;
+    if (mutation.outcome === "failed") {
+      totals.failedMutations++;
+      return this.#failed(mutation.endMs);
+    }
+    const before = this.#acknowledged.get(mutation.key);
+    if (before === undefined) this.#acknowledged.set(mutation.key, [mutation]);
+    else if (before.push(mutation) > REMEMBERED_MAX) before.shift();
   }
 
   got(get: Get): void {
-    this.gets.push(get);
+    const totals = this.#totals;
+    if (get.version === null) {
+      totals.misses++;
+      return;
+    }
+    totals.hits++;
+    const acknowledged = this.#staleBy(get, 0);
+    if (acknowledged === undefined) return;
+    totals.stale++;
+    if (this.#staleBy(get, this.#graceMs) === undefined) return;
+    totals.staleAfterConvergence++;
+    if (this.examples.length < EXAMPLES_MAX) this.examples.push({ ...get, acknowledged });
   }
 
-  totals(): Totals {
-    const mutations = [...this.mutations.values()].flat();
-    const hits = this.gets.filter(({ version }) => version !== null).length;
-    return {
-      mutations: mutations.length,
-      failedMutations: mutations.filter(({ outcome }) => outcome === "failed").length,
-      hits,
-      misses: this.gets.length - hits,
-      failedGets: this.failedGets,
-    };
+  getFailed(): void {
+    this.#totals.failedGets++;
   }
 
-  /** Gets that returned what was no longer so `graceMs` before they began. */
-  stale(graceMs: number): Stale[] {
-    return this.gets.flatMap((get) => {
-      const acknowledged = this.#lastAcknowledged(get, graceMs);
-      const isStale =
-        acknowledged !== undefined &&
-        get.version !== null &&
-        get.version <= acknowledged.version - (acknowledged.kind === "set" ? 1 : 0);
-      return isStale ? [{ ...get, acknowledged }] : [];
-    });
+  falsified(): void {
+    this.#totals.falsified++;
   }
 
-  #lastAcknowledged({ key, startMs }: Get, graceMs: number): Mutation | undefined {
-    return this.mutations
-      .get(key)
-      ?.findLast(({ outcome, endMs }) => outcome === "ok" && endMs + graceMs <= startMs);
+  /** The mutation that makes it stale: the last one acknowledged `graceMs` before it began. */
+  #staleBy({ key, startMs, version }: Get, graceMs: number): Mutation | undefined {
+    const last = this.#acknowledged.get(key)?.findLast(({ endMs }) => endMs + graceMs <= startMs);
+    if (last === undefined || version === null) return undefined;
+    return version <= last.version - (last.kind === "set" ? 1 : 0) ? last : undefined;
+  }
+
+  #failed(atMs: number): void {
+    const outage = this.#outage;
+    if (atMs - outage.lastMs > OUTAGE_PAUSE_MS) outage.firstMs = atMs;
+    outage.lastMs = atMs;
+    const durationMs = Math.round(atMs - outage.firstMs);
+    this.#totals.failedMutationsMsMax = Math.max(this.#totals.failedMutationsMsMax, durationMs);
   }
 }

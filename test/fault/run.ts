@@ -1,19 +1,29 @@
 /**
- * `npm run fault -- [--minutes 1] [--seed N] [--subject memward|nutcracker]`: real memcached shards
- * and real proxies in processes of their own, faults one after another, and a history of every
- * operation that is checked for stale reads. Prints the seed; the same seed makes the same
- * choices. Ends with 1 when a stale value was read.
+ * `npm run fault -- [--minutes 1] [--seed N] [--subject memward|nutcracker] [--only PART,…]`: real
+ * memcached shards and real proxies in processes of their own, faults one after another, and a
+ * history of every operation that is checked for stale reads. Prints the seed; the same seed makes
+ * the same choices. `--json FILE` keeps the report, `--evidence FILE` what the proxies logged when
+ * a stale value was read. Ends with 1 then.
  */
+import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { z } from "zod";
 import { runCampaign } from "./campaign.ts";
+import { FAULT_NAMES } from "./nemesis.ts";
 import { SUBJECT_NAMES } from "./subjects.ts";
+
+const HOLD_MS = 5_000;
+const CALM_MS = 4_000;
 
 const { values } = parseArgs({
   options: {
     minutes: { type: "string", default: "1" },
     seed: { type: "string", default: String(Date.now() % 1_000_000) },
     subject: { type: "string", default: "memward" },
+    only: { type: "string", default: "" },
+    json: { type: "string" },
+    evidence: { type: "string" },
+    faults: { type: "boolean", default: false },
   },
 });
 const options = z
@@ -21,12 +31,31 @@ const options = z
     minutes: z.coerce.number().positive(),
     seed: z.coerce.number().int(),
     subject: z.enum(SUBJECT_NAMES),
+    only: z.string().transform((text) => text.split(",").filter((part) => part !== "")),
+    json: z.string().optional(),
+    evidence: z.string().optional(),
+    faults: z.boolean(),
   })
   .parse(values);
 
-const { minutes, seed, subject } = options;
 const log = (line: string): void => console.log(line);
-log(`${subject}, seed ${seed}, ${minutes} minutes`);
-const report = await runCampaign({ subject, seconds: minutes * 60, seed, log });
-log(JSON.stringify(report, null, 2));
-process.exitCode = report.staleAfterConvergence > 0 ? 1 : 0;
+
+async function main(): Promise<void> {
+  if (options.faults) return log(FAULT_NAMES.join("\n"));
+  const { minutes, seed, subject, only } = options;
+  log(`${subject}, seed ${seed}, ${minutes} minutes`);
+  const report = await runCampaign({
+    ...{ subject, seed, only, log },
+    ...{ seconds: minutes * 60, holdMs: HOLD_MS, calmMs: CALM_MS },
+    evidence: (text) => {
+      if (options.evidence !== undefined) writeFileSync(options.evidence, text);
+    },
+  });
+  log(JSON.stringify(report, null, 2));
+  if (options.json !== undefined) writeFileSync(options.json, JSON.stringify(report, null, 2));
+  process.exitCode = report.staleAfterConvergence > 0 ? 1 : 0;
+}
+
+// Through process.exit, so that what was started is also ended.
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit(1));
+await main();

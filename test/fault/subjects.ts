@@ -1,14 +1,22 @@
 /**
- * What the nemesis works on: three proxies over three memcached shards, ours or nutcracker's. Both
- * have somebody who starts a dead memcached again: our agents, or the little supervisor below.
+ * What the nemesis works on: three proxies over three memcached shards, ours or nutcracker's, every
+ * pair of them over a link of its own. Both have somebody who starts a dead memcached again: our
+ * agents, or the little supervisor below.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { startMemward } from "../harness/memward.ts";
+import { Cluster } from "../harness/cluster.ts";
+import { hostOfNode, hostOnLink, Network } from "../harness/network.ts";
 import { freePort } from "../harness/ports.ts";
-import { find, Running, startNutcracker, waitForListener } from "../harness/processes.ts";
+import {
+  find,
+  type Nutcracker,
+  Running,
+  startNutcracker,
+  waitForListener,
+} from "../harness/processes.ts";
 
-const NODE_COUNT = 3;
-const PROXY_COUNT = 3;
+export const NODE_COUNT = 3;
+export const PROXY_COUNT = 3;
 /** As fast as our agents do it. */
 const RESTART_DELAY_MS = 100;
 /** What is usual in production: the values of nutcracker's own notes, and our deadline. */
@@ -22,10 +30,13 @@ const NUTCRACKER_OPTIONS = {
 export interface Subject {
   /** Text listeners without login, one for each proxy. */
   readonly proxies: readonly string[];
+  readonly network: Network;
   /** Processes that hold values. */
   shardPids(): Promise<number[]>;
   /** Processes that look after those; empty if there are none. */
   agentPids(): Promise<number[]>;
+  /** What it has to say about a run that went wrong. */
+  output(): string;
   stop(): Promise<void>;
 }
 
@@ -36,54 +47,68 @@ export const SUBJECT_NAMES = Object.keys(SUBJECTS) as [SubjectName, ...SubjectNa
 export const startSubject = (name: SubjectName): Promise<Subject> => SUBJECTS[name]();
 
 async function startOurs(): Promise<Subject> {
-  const proxies = await ports(PROXY_COUNT);
-  const memward = await startMemward({
-    proxies: PROXY_COUNT,
-    plain: false,
-    args: [
-      ...["--engine", "memcached", "--nodes", String(NODE_COUNT)],
-      ...proxies.flatMap((address) => ["--plain", address]),
-    ],
-  });
-  const backends = async () =>
-    (await memward.status()).roles.filter(({ role }) => role === "backend");
+  const network = new Network();
+  const counts = { proxies: PROXY_COUNT, nodes: NODE_COUNT };
+  const cluster = await Cluster.start({ ...counts, engine: "memcached", network });
+  for (const member of [...cluster.nodes, ...cluster.proxies]) member.keepAlive();
   return {
-    proxies,
+    proxies: cluster.plain,
+    network,
     shardPids: async () =>
-      (await backends()).flatMap(({ shards = [] }) => shards.map(({ pid }) => pid)).filter(Boolean),
-    agentPids: async () => (await backends()).map(({ pid }) => pid),
-    stop: async () => void (await memward.stop()),
+      (await cluster.state.list("shard")).entries.flatMap(({ value }) => value.process?.pid ?? []),
+    agentPids: async () => cluster.nodes.map(({ pid }) => pid),
+    output: () => cluster.proxies.map((proxy) => `${proxy.name}\n${proxy.output()}`).join("\n"),
+    stop: async () => {
+      await cluster.stop();
+      network.stop();
+    },
   };
 }
 
 async function startPeers(): Promise<Subject> {
-  const addresses = await ports(NODE_COUNT);
-  const shards = addresses.map((address) => new Restarted(address));
-  for (const shard of shards) await shard.ready();
-  const servers = addresses.map((address, index) => `${address}:1 node-${index + 1}`);
-  const pool = { servers, hash: "murmur", options: NUTCRACKER_OPTIONS };
-  const peers = await Promise.all(
-    Array.from({ length: PROXY_COUNT }, () => startNutcracker({ pools: { fault: pool } })),
-  );
+  const network = new Network();
+  const nodes = Array.from({ length: NODE_COUNT }, (_, index) => index + 1);
+  const shards: Restarted[] = [];
+  for (const node of nodes) {
+    const shard = new Restarted(hostOfNode(node), await freePort());
+    await shard.ready();
+    shards.push(shard);
+  }
+  const peers: Nutcracker[] = [];
+  for (let proxy = 1; proxy <= PROXY_COUNT; proxy++) {
+    const servers = [];
+    for (const [index, { port }] of shards.entries()) {
+      const link = { proxy, node: index + 1 };
+      await network.carry(link, port);
+      servers.push(`${hostOnLink(link)}:${port}:1 node-${link.node}`);
+    }
+    const pool = { servers, hash: "murmur", options: NUTCRACKER_OPTIONS };
+    peers.push(await startNutcracker({ pools: { fault: pool } }));
+  }
   return {
-    proxies: peers.map(({ addresses: bound }) => bound["fault"] ?? ""),
+    proxies: peers.map(({ addresses }) => addresses["fault"] ?? ""),
+    network,
     shardPids: async () => shards.map(({ pid }) => pid),
     agentPids: async () => [],
+    output: () => "",
     stop: async () => {
       for (const peer of peers) await peer.stop();
       for (const shard of shards) await shard.stop();
+      network.stop();
     },
   };
 }
 
 /** A memcached that is started again whenever it ends. */
 class Restarted {
-  readonly #address: string;
+  readonly port: number;
+  readonly #host: string;
   #running: Running;
   #isStopping = false;
 
-  constructor(address: string) {
-    this.#address = address;
+  constructor(host: string, port: number) {
+    this.#host = host;
+    this.port = port;
     this.#running = this.#start();
   }
 
@@ -92,7 +117,7 @@ class Restarted {
   }
 
   ready(): Promise<void> {
-    return waitForListener(this.#address, this.#running);
+    return waitForListener(`${this.#host}:${this.port}`, this.#running);
   }
 
   async stop(): Promise<void> {
@@ -101,8 +126,8 @@ class Restarted {
   }
 
   #start(): Running {
-    const [, port = ""] = this.#address.split(":");
-    const args = ["-l", "127.0.0.1", "-p", port, "-U", "0", "-m", "64", "-u", "nobody"];
+    const at = ["-l", this.#host, "-p", String(this.port), "-U", "0"];
+    const args = [...at, "-m", "64", "-u", "nobody"];
     const running = new Running("memcached", find("memcached") ?? "memcached", args);
     void running.exited.then(async () => {
       await sleep(RESTART_DELAY_MS);
@@ -111,6 +136,3 @@ class Restarted {
     return running;
   }
 }
-
-const ports = (count: number): Promise<string[]> =>
-  Promise.all(Array.from({ length: count }, async () => `127.0.0.1:${await freePort()}`));

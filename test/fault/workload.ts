@@ -3,6 +3,7 @@
  * and note what they saw. Each key belongs to one client; the proxy is another one every time.
  */
 import { setTimeout as sleep } from "node:timers/promises";
+import { crc32 } from "node:zlib";
 import { clock } from "../../core/runtime/clock.ts";
 import type { Random } from "../../core/runtime/random.ts";
 import { connect, type Wire } from "../harness/wire.ts";
@@ -74,7 +75,7 @@ export class Workload {
     const version = (this.#versions.get(key) ?? 0) + 1;
     this.#versions.set(key, version);
     const kind = random.next() < 0.1 ? "delete" : "set";
-    const value = String(version);
+    const value = provenValue(key, version);
     const line =
       kind === "delete" ? `delete ${key}\r\n` : `set ${key} 0 0 ${value.length}\r\n${value}\r\n`;
     const startMs = clock.nowMs();
@@ -93,11 +94,20 @@ export class Workload {
     const startMs = clock.nowMs();
     const answer = await ask(wire, `get ${key}\r\n`);
     const endMs = clock.nowMs();
-    const found = /^VALUE \S+ 0 \d+\r\n(\d+)\r\nEND\r\n$/.exec(answer);
-    if (found !== null) history.got({ key, startMs, endMs, version: Number(found[1]), proxy });
-    else if (answer === "END\r\n") history.got({ key, startMs, endMs, version: null, proxy });
-    else history.failedGets++;
+    if (answer === "END\r\n") return history.got({ key, startMs, endMs, version: null, proxy });
+    const found = /^VALUE (\S+) (\d+) \d+\r\n(.*)\r\nEND\r\n$/s.exec(answer);
+    if (found === null) return history.getFailed();
+    const [, itsKey = "", flags, value = ""] = found;
+    const version = Number(value.split(" ")[1]);
+    const isTrue = itsKey === key && flags === "0" && value === provenValue(key, version);
+    if (isTrue) history.got({ key, startMs, endMs, version, proxy });
+    else history.falsified();
   }
+}
+
+/** Says whose it is and proves itself: bytes that were changed on their way are told from old ones. */
+function provenValue(key: string, version: number): string {
+  return `${key} ${version} ${crc32(`${key} ${version}`)}`;
 }
 
 /** Sends a line and reads its whole answer. */

@@ -14,12 +14,23 @@ import { cacheRecord, credentialRecord } from "../../core/cluster/records.ts";
 import type { ClusterState } from "../../core/cluster/state.ts";
 import { Etcd } from "./etcd.ts";
 import { type Login, logInText, spawnMemward } from "./memward.ts";
+import { hostOfNode, type Network } from "./network.ts";
 import { freePort } from "./ports.ts";
 import { type Running, temporaryFolder, waitForListener } from "./processes.ts";
 import { connect, type Wire } from "./wire.ts";
 
 const READY_DEADLINE_MS = 30_000;
+const RESTART_DELAY_MS = 100;
 const CACHE = "c-shop";
+
+export type ClusterOptions = {
+  proxies?: number;
+  nodes?: number;
+  hasControl?: boolean;
+  engine?: "embedded" | "memcached";
+  /** Between proxies and nodes; without it they reach each other directly. */
+  network?: Network;
+};
 
 /** One role in a process of its own, which can be killed and started again in its place. */
 export class Member {
@@ -32,6 +43,7 @@ export class Member {
   readonly #args: readonly string[];
   #running: Running;
   #before = "";
+  #isKept = false;
 
   constructor(
     role: "proxy" | "backend" | "control",
@@ -84,7 +96,21 @@ export class Member {
     await this.ready();
   }
 
+  /** From now on it is started again when it ends, as a service manager would do. */
+  keepAlive(): void {
+    this.#isKept = true;
+    void this.#running.exited.then(async () => {
+      await sleep(RESTART_DELAY_MS);
+      if (!this.#isKept) return;
+      this.#before = this.output();
+      this.#running = spawnMemward(this.#args);
+      favour(this.#running.pid);
+      this.keepAlive();
+    });
+  }
+
   async stop(): Promise<number | null> {
+    this.#isKept = false;
     return this.#running.stop();
   }
 }
@@ -106,6 +132,8 @@ export class Cluster {
   readonly state: ClusterState;
   readonly proxies: Member[] = [];
   readonly nodes: Member[] = [];
+  /** Listeners without login, one for each proxy. */
+  readonly plain: string[] = [];
   /** The admin API. */
   control: Member | undefined;
   /** Id of the cache that it has. */
@@ -117,7 +145,13 @@ export class Cluster {
     this.state = state;
   }
 
-  static async start({ proxies = 3, nodes = 2, hasControl = false } = {}): Promise<Cluster> {
+  static async start({
+    proxies = 3,
+    nodes = 2,
+    hasControl = false,
+    engine = "embedded",
+    network,
+  }: ClusterOptions = {}): Promise<Cluster> {
     const etcd = await Etcd.start();
     const url = etcd.url("cluster");
     const place = parseStateUrl(url);
@@ -125,14 +159,23 @@ export class Cluster {
     const cluster = new Cluster(etcd, openEtcdState({ ...place, tls: undefined }));
     try {
       await cluster.#seed();
+      if (network !== undefined) cluster.#carryOver(network, proxies);
       for (let index = 1; index <= nodes; index++) {
         const name = `node-${index}`;
-        const section = { nodes: [{ name, host: "127.0.0.1" }] };
+        const host = network === undefined ? "127.0.0.1" : hostOfNode(index);
+        const section = { nodes: [{ name, host, engine, socketDir: temporaryFolder(name) }] };
         cluster.nodes.push(new Member("backend", { name, ...(await ports()), url }, section));
       }
       for (let index = 1; index <= proxies; index++) {
         const at = { name: `proxy-${index}`, ...(await ports()), url };
-        const section = { name: at.name, listen: [at.address] };
+        const address = `127.0.0.1:${await freePort()}`;
+        cluster.plain.push(address);
+        const section = {
+          name: at.name,
+          listen: [at.address],
+          plain: [{ address, cache: "shop" }],
+          nodeHosts: network?.nodeHosts(index, nodes) ?? {},
+        };
         cluster.proxies.push(new Member("proxy", at, section));
       }
       if (hasControl) {
@@ -202,6 +245,22 @@ export class Cluster {
     await Promise.all(this.nodes.map((node) => node.stop()));
     await this.state.close();
     await this.etcd.stop();
+  }
+
+  /** Every port where a shard or a stand-in listens, on the links of all proxies. */
+  #carryOver(network: Network, proxyCount: number): void {
+    this.state.watch(0, {
+      changed: (seen) => {
+        for (const { kind, value } of seen) {
+          if ((kind !== "shard" && kind !== "standIn") || value === null) continue;
+          const [host = "", port = ""] = value.address.split(":");
+          const node = Number(host.split(".").at(-1));
+          for (let proxy = 1; proxy <= proxyCount; proxy++) {
+            if (port !== "") void network.carry({ proxy, node }, Number(port));
+          }
+        }
+      },
+    });
   }
 
   async #seed(): Promise<void> {

@@ -198,6 +198,14 @@ for (const io of LAYERS) {
       expect(events).toEqual(["opened"]);
     });
 
+    test("reaches a host where it is said to be from here", async () => {
+      const { port } = await serve(new Loop({ io }));
+      const loop = new Loop({ io, hosts: { "node-1.elsewhere": HOST } });
+      const { events } = connectTo(loop, { host: "node-1.elsewhere", port });
+      await until("it is connected", () => events.length > 0);
+      expect(events).toEqual(["opened"]);
+    });
+
     test("sends what was appended before it was there", async () => {
       const loop = new Loop({ io });
       const server = createServer((socket) => void socket.pipe(socket));
