@@ -27,10 +27,52 @@ export interface IncomingText {
   readonly isRoom: boolean;
 }
 
+/** Why a session ended or none came about; the words of logs and of the metric's label. */
+export type DownReason =
+  | "stopped" // We closed it.
+  | "password_file" // Not readable, or readable by everybody.
+  | "unreachable" // No route, name unknown, nobody listens.
+  | "timed_out" // Somebody listens and does not answer.
+  | "certificate" // Not signed by the authority, for another name, expired.
+  | "closed" // The server or the network ended the connection.
+  | "not_authorized" // Wrong password, account disabled.
+  | "no_mechanism" // The server does not offer SCRAM-SHA-256.
+  | "server_unproven" // It took the login without knowing the password.
+  | "no_stream_management"
+  | "malformed" // Not XML, or not what the protocol allows at this point.
+  | "too_large" // A stanza beyond what is even skipped.
+  | "stream_error" // The server said why, see the detail.
+  | "conflict" // Another session of this account took the resource.
+  | "silent"; // The connection stands, acknowledgements stopped coming.
+
+/** Something came, or was kept from being sent, and nobody should act on it. */
+export type IgnoredReason =
+  | "carbon"
+  | "own"
+  | "echo"
+  | "room_history"
+  | "room_presence"
+  | "room_lost"
+  | "headline"
+  | "no_body"
+  | "no_sender"
+  | "error_without_id"
+  | "presence_error"
+  | "subscription"
+  | "stray_reply"
+  | "request_refused"
+  | "too_large"
+  | "unknown_device"
+  | "unknown_stanza";
+
 export interface XmppEvents {
   /** A session that is fit for sending: logged in, stream management enabled, presence sent. */
   up(): void;
-  down(reason: string): void;
+  /**
+   * A session ended; or no session comes about, told once for each reason until it is up again.
+   * `detail` is for logs: what was heard, never a secret.
+   */
+  down(reason: DownReason, detail: string): void;
   /** The next hop has it (XEP-0198). */
   accepted(id: string): void;
   /** It may have been delivered or not: the session that carried it is gone. */
@@ -44,7 +86,7 @@ export interface XmppEvents {
   /** `priority` is null when the device has gone. */
   presence(from: string, priority: number | null, show: string): void;
   /** Something came that nobody should act on; counted by its reason. */
-  ignored(reason: string): void;
+  ignored(reason: IgnoredReason): void;
 }
 
 export interface XmppLink {
@@ -55,7 +97,8 @@ export interface XmppLink {
   send(message: OutgoingMessage): Promise<void>;
   /** Round trip to a device or server in milliseconds (XEP-0199), null without an answer in time. */
   ping(jid: string, timeoutMs: number): Promise<number | null>;
-  /** Enters a room, without its history. */
+  /** Enters a room, without its history, and again after each login; rejects when refused. */
   join(room: string, nick: string): Promise<void>;
+  /** Says goodbye, waits a moment for outstanding acknowledgements, and never comes back. */
   close(): Promise<void>;
 }

@@ -64,7 +64,7 @@ export class Running {
   constructor(name: string, file: string, args: readonly string[], options: SpawnOptions = {}) {
     this.name = name;
     this.child = spawn(file, args, {
-      stdio: ["ignore", "pipe", "pipe"],
+      stdio: ["ignore", "pipe", "pipe", ...(options.hasChannel === true ? ["ipc" as const] : [])],
       cwd: options.cwd,
       env: { ...process.env, ...options.env },
     });
@@ -110,7 +110,12 @@ export class Running {
   }
 }
 
-type SpawnOptions = { cwd?: string; env?: Record<string, string> };
+type SpawnOptions = {
+  cwd?: string;
+  env?: Record<string, string>;
+  /** `child.send` and its "message" events work; for programs of Node. */
+  hasChannel?: boolean;
+};
 
 const alive = new Set<Running>();
 const temporaryFolders = new Set<string>();
