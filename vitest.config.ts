@@ -9,7 +9,8 @@ import { addonPath } from "./core/io/native/build.mjs";
 
 const AGAIN_ON_NET = [
   "test/proxy/client/{order,pressure,stopping}.test.ts",
-  "test/proxy/routing/{link,linkLoad,linkTime,gather}.test.ts",
+  "test/proxy/routing/{link,linkLoad,linkTime,gather,invalidations}.test.ts",
+  "test/core/io/reset.test.ts",
   "test/backend/embedded/server.test.ts",
   "test/e2e/{backpressure,bad-input,drain-on-sigterm}.test.ts",
 ];

@@ -42,6 +42,9 @@ const PROBATION_MS_MAX = 60_000;
 /** Without another ejection for so long the next one is a first one again. */
 const FLAPPING_MS = 10 * 60_000;
 
+/** Suspicions that say nothing about what other proxies would find. */
+const OWN_TO_A_PROXY: ReadonlySet<SuspicionReason> = new Set(["slow", "unconfirmed"]);
+
 const KINDS = ["shard", "ejection", "suspicion", "proxy", "node"] as const;
 type JuryKind = (typeof KINDS)[number];
 
@@ -150,7 +153,9 @@ export class Jury {
   /** A worker of this proxy would not use the shard. */
   suspect(shardId: string, reason: SuspicionReason): void {
     // While it is out probes alone tell.
-    if (this.#ejectionOf(shardId) !== undefined || this.#mine.has(shardId)) return;
+    if (this.#ejectionOf(shardId) !== undefined) return;
+    if (reason === "unconfirmed") return this.#hold(shardId, reason);
+    if (this.#mine.has(shardId)) return;
     void this.#confirm(shardId, reason);
   }
 
@@ -176,6 +181,10 @@ export class Jury {
     );
     this.#confirming.delete(shardId);
     if (isWell || !others.some(Boolean) || this.#ejectionOf(shardId) !== undefined) return;
+    this.#hold(shardId, reason);
+  }
+
+  #hold(shardId: string, reason: SuspicionReason): void {
     this.#mine.set(shardId, reason);
     void this.#publish();
   }
@@ -244,7 +253,8 @@ export class Jury {
       put(by, proxy, seen.value);
       put(found.suspicions, node, by.size === 0 ? null : by);
       // Without traffic of our own we would never know: look, when somebody else has trouble.
-      if (seen.value !== null && proxy !== this.#parts.proxy && seen.value.reason !== "slow") {
+      const isOfOthers = proxy !== this.#parts.proxy;
+      if (seen.value !== null && isOfOthers && !OWN_TO_A_PROXY.has(seen.value.reason)) {
         this.suspect(`${cacheId}/${node}`, seen.value.reason);
       }
     }
@@ -272,7 +282,10 @@ export class Jury {
     const isFlapping = before !== undefined && nowMs - before.atMs < FLAPPING_MS;
     const count = isFlapping ? before.count + 1 : 1;
     this.#flaps.set(shardId, { count, atMs: nowMs });
-    const probationMs = Math.min(PROBATION_MS_MAX, PROBATION_MS_MIN * 2 ** (count - 1));
+    // One that only had to be emptied has done nothing wrong yet.
+    const isFirstFence = ejection.reason === "unconfirmed" && count === 1;
+    const firstMs = isFirstFence ? 0 : PROBATION_MS_MIN;
+    const probationMs = Math.min(PROBATION_MS_MAX, firstMs * 2 ** (count - 1));
     this.#probings.set(shardId, {
       serial: ejection.serial,
       notBeforeMs: nowMs + probationMs,

@@ -3,7 +3,8 @@
  * same in every proxy. Whoever sees the reason first writes it down; the state lets one of them win.
  *
  * What most proxies would not use is out for all of them; what a single one would not use is that
- * proxy's own connection. Keys of an ejected shard live on stand-ins that were made empty for this
+ * proxy's own connection. But where a single one cannot find out what became of its changes, the
+ * shard has to be emptied, and that is what an ejection does. Keys of an ejected shard live on stand-ins that were made empty for this
  * one ejection, and the shard itself returns empty: nothing that missed a change is ever read.
  */
 import type { Ejection, Shard, Suspicion, SuspicionReason } from "./records.ts";
@@ -14,6 +15,7 @@ const HARD: Readonly<Record<SuspicionReason, boolean>> = {
   unreachable: true,
   stalled: true,
   timeouts: true,
+  unconfirmed: true,
   unproven: true,
   probe_failed: true,
   slow: false,
@@ -59,6 +61,13 @@ export function decideEjection(view: CacheView, node: string): Decision {
     const { reason, seenBy } = ejection;
     return eject(view, node, { reason, seenBy });
   }
+  const fence = suspicions.find(({ reason }) => reason === "unconfirmed");
+  if (fence !== undefined) {
+    const why = { reason: fence.reason, seenBy: [fence.proxy] };
+    const decision = eject(view, node, why);
+    // With nobody to stand in its keys have nobody for a moment.
+    return decision.do === "keep" ? { do: "eject", standIns: [], ...why } : decision;
+  }
   if (!isSeenByMost) return KEEP;
   const hard = suspicions.find(({ reason }) => HARD[reason]);
   if (hard === undefined && !mayEjectSoftly(view)) return KEEP;
@@ -86,7 +95,9 @@ function shareProcess({ pids }: CacheView, node: string, host: string): boolean 
 /** In routing, and not about to leave it. */
 function isUsable(view: CacheView, node: string): boolean {
   const isThere = view.shards.get(node)?.state === "ready" && !view.ejections.has(node);
-  return isThere && living(view, node).length * 2 <= view.proxies.size;
+  const suspicions = living(view, node);
+  const isDoubted = suspicions.some(({ reason }) => reason === "unconfirmed");
+  return isThere && !isDoubted && suspicions.length * 2 <= view.proxies.size;
 }
 
 function living({ suspicions, proxies }: CacheView, node: string): Suspicion[] {

@@ -255,6 +255,8 @@ export const SUSPICIONS = [
   "unreachable",
   "stalled",
   "timeouts",
+  // It may still come to apply a change that nobody was told of: one proxy is enough to say so.
+  "unconfirmed",
   "unproven",
   "probe_failed",
   "slow",

@@ -346,8 +346,16 @@ export class Connection {
     this.close("destroyed");
   }
 
+  /**
+   * Closes now, and takes back what the kernel still has to deliver. (What the other side's kernel
+   * has already is beyond anybody's reach, and so is what is on the way of a unix socket.)
+   */
+  reset(): void {
+    this.close("destroyed", true);
+  }
+
   /** The wire is gone, or has to go. */
-  close(reason: string): void {
+  close(reason: string, isReset = false): void {
     if (!this.isOpen) return;
     this.isOpen = false;
     this.loop.turn();
@@ -359,7 +367,7 @@ export class Connection {
     this.unsentSize = this.#wiredSize;
     this.#countWaiting();
     this.#dropLeftover();
-    this.#wire.close();
+    this.#wire.close(isReset);
     this.#receiver.closed(reason);
   }
 }

@@ -69,7 +69,8 @@ export interface Addon {
   sendTable(io: Handle, count: number): number;
   read(io: Handle, id: number, isWanted: boolean): void;
   shut(io: Handle, id: number): void;
-  close(io: Handle, id: number): void;
+  /** `isReset`: what was sent and not delivered is taken back. */
+  close(io: Handle, id: number, isReset: boolean): void;
 }
 
 /** Throws when the addon was not built, or not for this machine. */
@@ -136,10 +137,10 @@ export class NativeLayer implements Layer {
     return socket;
   }
 
-  leave(id: number): void {
+  leave(id: number, isReset = false): void {
     if (id < 0) return;
     this.#sockets[id & INDEX_MASK] = undefined;
-    this.addon.close(this.io, id);
+    this.addon.close(this.io, id, isReset);
   }
 
   /** Called by the addon: `count` events stand in the table. */
@@ -293,8 +294,8 @@ class NativeWire implements Wire {
     if (this.#inputEnded && this.#outputEnded) this.connection.close("closed");
   }
 
-  close(): void {
-    this.#layer.leave(this.id);
+  close(isReset: boolean): void {
+    this.#layer.leave(this.id, isReset);
     this.id = NOBODY;
     this.#rest = null;
     this.#listener?.left();

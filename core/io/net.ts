@@ -151,8 +151,11 @@ class NetWire implements Wire {
     this.#socket.end();
   }
 
-  close(): void {
-    this.#socket.destroy();
+  close(isReset: boolean): void {
+    const socket = this.#socket;
+    // Unix sockets know no reset, and say so by throwing; they have no remote address.
+    if (isReset && socket.remoteAddress !== undefined) socket.resetAndDestroy();
+    else socket.destroy();
   }
 }
 

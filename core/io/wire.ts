@@ -64,8 +64,11 @@ export interface Wire {
   resume(): void;
   /** Nothing more will be written; reading goes on. May be called again. */
   end(): void;
-  /** Gives all up, what the kernel has not taken too. A `written()` that is due still comes. */
-  close(): void;
+  /**
+   * Gives all up, what the kernel has not taken too. A `written()` that is due still comes. With
+   * `isReset` what the kernel has taken and not delivered goes, too: nothing of it comes late.
+   */
+  close(isReset: boolean): void;
 }
 
 export type LayerName = "net" | "native";

@@ -6,18 +6,13 @@
  * before the key here (storedKey.ts) and taken off the reply by the queue.
  */
 import { SCRATCH_AT } from "../../core/io/arena.ts";
-import {
-  HEADER_SIZE,
-  Header,
-  loudOpcode,
-  MAGIC_REQUEST,
-  Opcode,
-} from "../../core/protocol/binary.ts";
+import { Header, loudOpcode } from "../../core/protocol/binary.ts";
 import { COMMANDS, Command, Result } from "../../core/protocol/command.ts";
 import { MEMCACHED_VERSION } from "../../core/protocol/limits.ts";
 import type { Problem } from "../../core/protocol/problem.ts";
 import type { Request } from "../../core/protocol/request.ts";
 import { settleFailed } from "../routing/failure.ts";
+import { binaryDelete } from "../routing/invalidations.ts";
 import type { Link } from "../routing/link.ts";
 import { Quiet } from "../routing/slots.ts";
 import { answerBinary, answerProblem, answerText } from "./answers.ts";
@@ -82,7 +77,9 @@ function executeKey(session: Session, request: Request, bytes: Buffer, at: numbe
     settleFailed(queue, queue.slots, slot, refusal);
     return request.size;
   }
-  link!.expect(slot);
+  if (!COMMANDS[request.command]!.mutates) link!.expect(slot);
+  else if (isAsItStands) link!.expectMutation(slot, bytes, request.keyAt, request.keySize);
+  else link!.expectMutation(slot, session.services.loop.arena.bytes, SCRATCH_AT, stored.size);
   if (keyPrefix !== null) {
     sendPrefixed(session, request, bytes, at, slot, link!);
   } else if (!request.quiet) {
@@ -143,16 +140,6 @@ export function dropOldValue(session: Session, request: Request, bytes: Buffer):
 function textDelete(key: Buffer, isBase64: boolean): Buffer {
   const flag = isBase64 ? " b" : "";
   return Buffer.concat([Buffer.from("md "), key, Buffer.from(`${flag}\r\n`)]);
-}
-
-function binaryDelete(key: Buffer): Buffer {
-  const packet = Buffer.alloc(HEADER_SIZE + key.length);
-  packet[Header.magic] = MAGIC_REQUEST;
-  packet[Header.opcode] = Opcode.delete;
-  packet.writeUInt16BE(key.length, Header.keySize);
-  packet.writeUInt32BE(key.length, Header.bodySize);
-  key.copy(packet, HEADER_SIZE);
-  return packet;
 }
 
 // ---- local replies ------------------------------------------------------------------------

@@ -31,11 +31,15 @@ const UNSEEN = { fast: { count: 0, slow: 0 }, slow: { count: 0, slow: 0 }, rule:
 
 const BOUNDS_MS = LATENCY_BOUNDS_SECONDS.map((seconds) => seconds * 1000);
 
-const SUSPICION_OF: Partial<Record<LinkFailure, SuspicionReason>> = {
+/** What can go wrong with a shard, besides being slow. */
+export type Trouble = LinkFailure | "outcomes_unknown";
+
+const SUSPICION_OF: Partial<Record<Trouble, SuspicionReason>> = {
   refused: "refused",
   unreachable: "unreachable",
   connect_timeout: "unreachable",
   stalled: "stalled",
+  outcomes_unknown: "unconfirmed",
 };
 
 export interface HealthEvents {
@@ -60,10 +64,12 @@ export class Health {
     this.#events = events;
   }
 
-  /** A connection to `shard` has failed. */
-  linkFailed(shard: ShardLinks, reason: LinkFailure, nowMs: number): void {
-    const suspicion = SUSPICION_OF[reason];
-    if (shard.standsInFor !== null || suspicion === undefined) return;
+  /** A connection to `shard` has failed, or what it did with a mutation cannot be found out. */
+  troubled(shard: ShardLinks, trouble: Trouble, nowMs: number): void {
+    const suspicion = SUSPICION_OF[trouble];
+    if (suspicion === undefined) return;
+    // A stand-in that has to go takes the shard beside it along: both are behind the same way.
+    if (shard.standsInFor !== null && trouble !== "outcomes_unknown") return;
     this.#suspect(shard.node, suspicion, nowMs);
   }
 

@@ -11,6 +11,9 @@
  * failure nothing is tried until a fully jittered delay has passed; commands fail at once
  * meanwhile. Any byte that no slot asked for closes the connection: `trailing_data`.
  *
+ * A mutation whose outcome is unknown is made good in the background (invalidations.ts). Whatever a
+ * connection that is given up has not delivered is taken back with it, as far as that can be done.
+ *
  * Where commands wait: `depthMax` commands in the queue (then they fail as `queueFull`), and
  * HIGH_WATER_SIZE unsent bytes (then the sessions that want this link stop reading until it
  * drains).
@@ -33,8 +36,11 @@ import { frameTextReply } from "../../core/protocol/text.ts";
 import type { Random } from "../../core/runtime/random.ts";
 import type { Histogram } from "./counters.ts";
 import { settleFailed } from "./failure.ts";
+import type { Gather } from "./gather.ts";
+import { type Carrier, Invalidations } from "./invalidations.ts";
+import { KeyTrail } from "./keyTrail.ts";
 import type { Dialect } from "./replies.ts";
-import type { Slots } from "./slots.ts";
+import { SLOT_COUNT_MAX, type Slots } from "./slots.ts";
 import type { Sweep } from "./sweep.ts";
 
 /**
@@ -104,6 +110,8 @@ export interface LinkEvents {
 /** The shard that a link leads to. */
 export interface LinkOwner {
   linkFailed(reason: LinkFailure): void;
+  /** Outcomes of mutations stay unknown: the shard has to be fenced. Told again until it is. */
+  outcomesUnknown(): void;
 }
 
 export interface LinkOptions {
@@ -119,7 +127,13 @@ export interface LinkOptions {
 
 const reply = new Reply();
 
-export class Link implements Connecting {
+/** An entry of the queue is the slot, and above it whether its key stands in the trail. */
+const SLOT_MASK = SLOT_COUNT_MAX - 1;
+const NOTED = SLOT_COUNT_MAX;
+/** How often it is told that outcomes stay unknown. */
+const UNKNOWN_INTERVAL_MS = 250;
+
+export class Link implements Connecting, Carrier {
   readonly address: string;
   readonly dialect: Dialect;
   readonly failureCounts: Float64Array = new Float64Array(LINK_FAILURES.length);
@@ -142,12 +156,18 @@ export class Link implements Connecting {
   #attempt = 0;
   #connectBeforeMs = 0;
   #waiters: LinkWaiter[] = [];
+  readonly #trail = new KeyTrail();
+  readonly #unknown: Invalidations;
+  #unknownToldAtMs = 0;
+  /** Counts connections. */
+  serial = 0;
 
   constructor(address: string, dialect: Dialect, options: LinkOptions) {
     this.address = address;
     this.dialect = dialect;
     this.#isBinary = dialect === "binary";
     this.#options = options;
+    this.#unknown = new Invalidations(this);
   }
 
   get state(): LinkState {
@@ -191,6 +211,12 @@ export class Link implements Connecting {
     this.#fifo[this.#tail++ & (this.#fifo.length - 1)] = slot;
   }
 
+  /** The same for one that changes the key at `[at, at + size)` as it is stored. */
+  expectMutation(slot: number, bytes: Uint8Array, at: number, size: number): void {
+    this.#trail.note(bytes, at, size);
+    this.expect(slot | NOTED);
+  }
+
   append(bytes: Buffer, from: number, size: number): void {
     this.#connection!.append(bytes, from, size);
   }
@@ -213,7 +239,8 @@ export class Link implements Connecting {
     while (at < to) {
       if (this.#head === this.#tail) return this.#broken("trailing_data", to);
       const entry = this.#fifo[this.#head & (this.#fifo.length - 1)]!;
-      const command = entry >= 0 ? slots.command[entry]! : -1 - entry;
+      const slot = entry & SLOT_MASK;
+      const command = entry >= 0 ? slots.command[slot]! : -1 - entry;
       const verdict = this.#isBinary
         ? frameBinaryReply(reply, bytes, at, to, command)
         : frameTextReply(reply, bytes, at, to, command);
@@ -224,12 +251,13 @@ export class Link implements Connecting {
       if (verdict === Verdict.refused) return this.#broken("broken_reply", to);
       this.#head++;
       if (entry >= 0) {
-        if (this.#isBinary && reply.opaque !== slots.opaque[entry]) {
+        if (this.#isBinary && reply.opaque !== slots.opaque[slot]) {
           this.#head--;
           return this.#broken("opaque_mismatch", to);
         }
-        this.#options.latency.observe(loop.nowMs - slots.startedAtMs[entry]!);
-        this.#settle(entry, bytes, at);
+        if (entry >= NOTED) this.#trail.drop();
+        this.#options.latency.observe(loop.nowMs - slots.startedAtMs[slot]!);
+        this.#settle(slot, bytes, at);
       }
       at += reply.size;
     }
@@ -286,21 +314,50 @@ export class Link implements Connecting {
     const { slots } = this.#options;
     while (this.#expired < this.#tail) {
       const index = this.#expired & (this.#fifo.length - 1);
-      const slot = this.#fifo[index]!;
-      if (slot >= 0) {
+      const entry = this.#fifo[index]!;
+      if (entry >= 0) {
+        const slot = entry & SLOT_MASK;
         const startedAtMs = slots.startedAtMs[slot]!;
         const silentMs = nowMs - Math.max(startedAtMs, this.#progressAtMs);
         if (silentMs < DEADLINE_MS && nowMs - startedAtMs < DEADLINE_TOTAL_MS) break;
         this.#fifo[index] = -1 - slots.command[slot]!;
         this.timedOutCount++;
         this.timeoutsInRow++;
+        if (entry >= NOTED) this.#unknown.add(this.#trail.take(), this.serial, nowMs);
         this.#options.latency.observe(nowMs - slots.startedAtMs[slot]!);
         this.#settleFailed(slot, "timedOut");
       }
       this.#expired++;
     }
     if (this.#head < this.#tail && nowMs - this.#progressAtMs > STALL_MS) this.fail("stalled");
-    return this.#head < this.#tail || this.#state === "connecting" || this.#state === "validating";
+    const isUnknown = this.#unknown.send(nowMs);
+    if (isUnknown) this.#tellUnknown(nowMs);
+    if (this.#head < this.#tail || isUnknown) return true;
+    return this.#state === "connecting" || this.#state === "validating";
+  }
+
+  #tellUnknown(nowMs: number): void {
+    if (nowMs - this.#unknownToldAtMs < UNKNOWN_INTERVAL_MS) return;
+    if (!this.#unknown.isOverdue(nowMs)) return;
+    this.#unknownToldAtMs = nowMs;
+    this.#options.owner.outcomesUnknown();
+  }
+
+  /** Keys of mutations whose outcome is unknown. */
+  get unknownCount(): number {
+    return this.#unknown.count;
+  }
+
+  carry(command: number, bytes: Buffer, gather: Gather): boolean {
+    const { slots, loop } = this.#options;
+    if (this.refusal() !== undefined || this.#state !== "ready") return false;
+    if (!slots.hasRoom(1) || this.#connection!.isFull) return false;
+    const slot = slots.open(null, command, loop.nowMs);
+    slots.opaque[slot] = 0;
+    slots.gather[slot] = gather;
+    this.expect(slot);
+    this.#connection!.append(bytes, 0, bytes.length);
+    return true;
   }
 
   #settleFailed(slot: number, problem: Problem): void {
@@ -315,6 +372,7 @@ export class Link implements Connecting {
 
   #connect(): void {
     const { loop } = this.#options;
+    this.serial++;
     const connection = loop.connect(endpointOf(this.address), this);
     connection.corked = true;
     this.#connection = connection;
@@ -343,6 +401,7 @@ export class Link implements Connecting {
     this.#progressAtMs = this.#options.loop.nowMs;
     this.#transition("ready", "validated");
     this.#connection!.uncork();
+    this.#unknown.send(this.#options.loop.nowMs);
     return from + size;
   }
 
@@ -352,10 +411,10 @@ export class Link implements Connecting {
     const beforeMs = loop.nowMs - durationMs;
     let count = 0;
     for (let at = this.#head; at < this.#tail && count < countMax; at++) {
-      const slot = this.#fifo[at & (this.#fifo.length - 1)]!;
+      const entry = this.#fifo[at & (this.#fifo.length - 1)]!;
       // Those that were given up are counted as answered.
-      if (slot < 0) continue;
-      if (slots.startedAtMs[slot]! > beforeMs) break;
+      if (entry < 0) continue;
+      if (slots.startedAtMs[entry & SLOT_MASK]! > beforeMs) break;
       count++;
     }
     return count;
@@ -376,7 +435,9 @@ export class Link implements Connecting {
     const connection = this.#connection;
     if (connection === null) return;
     this.#connection = null;
-    const { random, loop } = this.#options;
+    const { random, loop, sweep } = this.#options;
+    // Nothing goes out before the connection has proved itself: what waited did not happen.
+    const wasSent = this.#state === "ready";
     this.failureCounts[LINK_FAILURES.indexOf(reason)]!++;
     const ceilingMs = Math.min(
       RECONNECT_DELAY_MS_MAX,
@@ -384,13 +445,20 @@ export class Link implements Connecting {
     );
     this.#retryAtMs = loop.nowMs + random.next() * ceilingMs;
     this.#transition(STATE_AFTER[reason] ?? "waiting", reason);
-    connection.destroy();
+    if (this.#head < this.#tail) connection.reset();
+    else connection.destroy();
     const mask = this.#fifo.length - 1;
     while (this.#head < this.#tail) {
-      const slot = this.#fifo[this.#head++ & mask]!;
-      if (slot >= 0) this.#settleFailed(slot, PROBLEM_OF[reason]);
+      const entry = this.#fifo[this.#head++ & mask]!;
+      if (entry >= NOTED && wasSent) this.#unknown.add(this.#trail.take(), this.serial, loop.nowMs);
+      if (entry >= 0) this.#settleFailed(entry & SLOT_MASK, PROBLEM_OF[reason]);
     }
+    if (!wasSent) this.#unknown.neverSent(this.serial);
+    this.#trail.clear();
     this.#expired = this.#head;
+    // One that is out is emptied before it returns, and one that is retired never does.
+    if (this.#state !== "waiting") this.#unknown.clear();
+    else if (this.#unknown.count > 0) sweep.add(this);
     this.timeoutsInRow = 0;
     this.drained();
     this.#options.owner.linkFailed(reason);
@@ -400,6 +468,7 @@ export class Link implements Connecting {
   eject(): void {
     if (this.#connection !== null) this.fail("ejected");
     else if (this.#state !== "closed") this.#transition("ejected", "ejected");
+    this.#unknown.clear();
   }
 
   readmit(): void {
@@ -412,6 +481,7 @@ export class Link implements Connecting {
   retire(): void {
     if (this.#connection === null) this.#transition("closed", "retired");
     else this.fail("retired");
+    this.#unknown.clear();
   }
 
   #transition(to: LinkState, reason: string): void {

@@ -10,7 +10,7 @@
  */
 import { Continuum } from "../../core/cluster/continuum.ts";
 import { Histogram } from "./counters.ts";
-import { Health, type HealthEvents } from "./health.ts";
+import { Health, type HealthEvents, type Trouble } from "./health.ts";
 import { Link, type LinkFailure, type LinkOptions, type LinkOwner } from "./link.ts";
 
 export interface ShardTarget {
@@ -31,8 +31,8 @@ const NO_DETOURS: ReadonlyMap<string, Detour> = new Map();
 
 export type RouteOptions = Omit<LinkOptions, "latency" | "owner">;
 
-/** Told of failures of connections to a shard, as they happen. */
-type Troubled = (shard: ShardLinks, reason: LinkFailure) => void;
+/** Told what goes wrong with a shard, as it happens. */
+type Troubled = (shard: ShardLinks, trouble: Trouble) => void;
 
 type ShardPlace = { target: ShardTarget; standsInFor: string | null };
 
@@ -92,6 +92,10 @@ export class ShardLinks implements LinkOwner {
     this.#troubled(this, reason);
   }
 
+  outcomesUnknown(): void {
+    this.#troubled(this, "outcomes_unknown");
+  }
+
   retire(): void {
     this.text.retire();
     this.binary.retire();
@@ -120,8 +124,8 @@ export class Route {
    * their connections and what is in flight.
    */
   update(targets: readonly ShardTarget[], detours: ReadonlyMap<string, Detour> = NO_DETOURS): void {
-    const troubled: Troubled = (shard, reason) => {
-      this.health.linkFailed(shard, reason, this.#options.loop.nowMs);
+    const troubled: Troubled = (shard, trouble) => {
+      this.health.troubled(shard, trouble, this.#options.loop.nowMs);
     };
     const before = new Map(this.shards.map((shard) => [idOf(shard, shard.standsInFor), shard]));
     const keep = (target: ShardTarget, standsInFor: string | null): ShardLinks => {

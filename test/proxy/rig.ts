@@ -32,6 +32,8 @@ export class Rig {
   readonly transitions: Transition[] = [];
   /** What the links take for chance: how much of the longest delay is waited. */
   chance = 0;
+  /** How often a link has told that outcomes stay unknown. */
+  unknownCount = 0;
   readonly #sweep: Sweep;
   readonly #pairs: Pair[] = [];
   readonly #links: Link[] = [];
@@ -52,7 +54,7 @@ export class Rig {
       random,
       sweep: this.#sweep,
       latency: new Histogram(),
-      owner: { linkFailed: () => {} },
+      owner: { linkFailed: () => {}, outcomesUnknown: () => this.unknownCount++ },
       events: {
         transition: (_link, from, to, reason) =>
           this.transitions.push({ from, to, reason, atMs: this.loop.nowMs }),

@@ -259,10 +259,10 @@ static napi_value shut(napi_env env, napi_callback_info info) {
     return NULL;
 }
 
-/* (io, id) */
+/* (io, id, isReset) */
 static napi_value close_socket(napi_env env, napi_callback_info info) {
     call_t call = begin_call(env, info);
-    sockets_close(&call.io->sockets, integer(&call, 1));
+    sockets_close(&call.io->sockets, integer(&call, 1), boolean(&call, 2));
     hold(call.io);
     return NULL;
 }

@@ -105,9 +105,13 @@ static int adopt(sockets_t *sockets, int fd, uint8_t kind) {
     return slot->id;
 }
 
-void sockets_close(sockets_t *sockets, int32_t id) {
+void sockets_close(sockets_t *sockets, int32_t id, bool is_reset) {
     slot_t *slot = find(sockets, id);
     if (slot == NULL) return;
+    if (is_reset) {
+        struct linger at_once = {.l_onoff = 1, .l_linger = 0};
+        setsockopt(slot->fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    }
     close(slot->fd); /* Which also ends its watch. */
     slot->fd = -1;
     slot->id = (int32_t)(((uint32_t)slot->id + GENERATION_STEP) & INT32_MAX);

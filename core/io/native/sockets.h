@@ -72,6 +72,7 @@ void sockets_peer(sockets_t *sockets, int32_t id, char text[PEER_SIZE_MAX]);
 int sockets_send(sockets_t *sockets, int32_t id, const uint8_t *bytes, size_t size);
 void sockets_read(sockets_t *sockets, int32_t id, bool is_wanted);
 void sockets_shut(sockets_t *sockets, int32_t id);
-void sockets_close(sockets_t *sockets, int32_t id);
+/* With `is_reset` what was sent and is not delivered yet is taken back (TCP only). */
+void sockets_close(sockets_t *sockets, int32_t id, bool is_reset);
 
 #endif

@@ -51,6 +51,39 @@ function viewOf(setup: Setup): CacheView {
 
 const decide = (setup: Setup, node = "n1") => decideEjection(viewOf(setup), node);
 
+describe("a shard that may still apply a change nobody was told of", () => {
+  const suspicions = { n1: { p2: "unconfirmed" } } as const;
+
+  test("is emptied when one proxy says so", () => {
+    expect(decide({ suspicions })).toEqual({
+      do: "eject",
+      reason: "unconfirmed",
+      seenBy: ["p2"],
+      standIns: ["n2", "n3", "n4"],
+    });
+  });
+
+  test("is emptied, too, where nobody can stand in: its keys have nobody for a moment", () => {
+    const alone = { do: "eject", reason: "unconfirmed", seenBy: ["p2"], standIns: [] };
+    expect(decide({ suspicions, nodes: ["n1"] })).toEqual(alone);
+    const pids = { n1: 7, n2: 7 };
+    expect(decide({ suspicions, nodes: ["n1", "n2"], pids })).toEqual(alone);
+  });
+
+  test("returns when it was emptied", () => {
+    const ejected = { n1: { standIns: [], reason: "unconfirmed" as const } };
+    expect(decide({ ejected, nodes: ["n1"] })).toEqual({ do: "keep" });
+    expect(decide({ ejected, nodes: ["n1"], clearedFor: { n1: "s-n1" } })).toEqual({
+      do: "readmit",
+    });
+  });
+
+  test("does not stand in for another", () => {
+    const both = { n1: { p1: "refused", p2: "refused" }, n2: { p3: "unconfirmed" } } as const;
+    expect(decide({ suspicions: both })).toMatchObject({ standIns: ["n3", "n4"] });
+  });
+});
+
 describe("a shard leaves routing", () => {
   test("when most proxies would not use it; the others stand in", () => {
     const suspicions = { n1: { p1: "refused", p3: "slow" } } as const;

@@ -43,7 +43,7 @@ function tick(ticks: number, latencies: Record<string, number> = {}): void {
 }
 
 const failed = (node: string, reason: "refused" | "closed_by_shard"): void =>
-  route.health.linkFailed(shard(node), reason, nowMs);
+  route.health.troubled(shard(node), reason, nowMs);
 
 describe("a shard is suspected", () => {
   test("when it refuses connections: at once", () => {
