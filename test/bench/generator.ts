@@ -4,6 +4,7 @@
  */
 import { execFile } from "node:child_process";
 import { readdirSync } from "node:fs";
+import { getPriority, setPriority } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { z } from "zod";
@@ -57,6 +58,8 @@ const countsSchema = z.strictObject({
 /** What a load counted, and how long its server took to start, 0 where that is not known. */
 export type Counts = z.infer<typeof countsSchema> & { startMs: number };
 
+/** Steps of niceness; the scheduler then gives it a fifteenth of what it gives to us. */
+const YIELDING = 12;
 const KEYS = 10_000;
 const SOURCE_FOLDER = join(import.meta.dirname, "loadgen");
 const run = promisify(execFile);
@@ -66,6 +69,8 @@ export type Generator = (
   target: Target,
   load: Load,
   timing: Timing,
+  /** It takes only what CPU time others leave. */
+  yields?: boolean,
 ) => Promise<Counts>;
 
 /** Compiles into `folder`. Throws a sentence for a person when there is no C compiler. */
@@ -79,12 +84,12 @@ export async function buildGenerator(folder: string): Promise<Generator> {
   const paths = sources.map((name) => join(SOURCE_FOLDER, name));
   await run(compiler, ["-O2", "-std=gnu17", "-Wall", "-Wextra", "-o", program, ...paths]);
 
-  return async (command, target, load, timing) => {
+  return async (command, target, load, timing, yields = false) => {
     const logsIn = load.dialect === "binary" || target.plain === undefined;
     const login = logsIn ? target.login : undefined;
     const address = login?.address ?? target.plain ?? "";
     const password = login === undefined ? {} : { LOADGEN_PASSWORD: login.password };
-    const { stdout } = await run(
+    const running = run(
       program,
       [
         command,
@@ -97,6 +102,9 @@ export async function buildGenerator(folder: string): Promise<Generator> {
       ],
       { env: { ...process.env, ...password } },
     );
+    const { pid } = running.child;
+    if (yields && pid !== undefined) setPriority(pid, getPriority() + YIELDING);
+    const { stdout } = await running;
     return { ...countsSchema.parse(JSON.parse(stdout)), startMs: target.startMs ?? 0 };
   };
 }

@@ -196,7 +196,11 @@ async function measureRound({ generator, pair, scenario, timing }: RoundPlan): P
   return { subject: await subject(), peer: peerFirst };
 }
 
-/** Runs `load` while `storm` rages, if there is one; its own figures are not looked at. */
+/**
+ * Runs `load` while `storm` rages, if there is one; its own figures are not looked at. Who storms
+ * yields the CPU: it takes all that the proxy and the client that is measured leave, and does not
+ * keep them from running. Otherwise we would measure how an operating system shares two cores.
+ */
 async function inStorm<T>(
   generator: Generator,
   target: Target | undefined,
@@ -206,7 +210,13 @@ async function inStorm<T>(
 ): Promise<T> {
   if (target === undefined || storm === undefined) return load();
   const seconds = timing.seconds + timing.warmup + 2 * STORM_LEAD_SECONDS;
-  const raging = generator(storm.command, target, storm.load, { ...timing, seconds, warmup: 0 });
+  const raging = generator(
+    storm.command,
+    target,
+    storm.load,
+    { ...timing, seconds, warmup: 0 },
+    true,
+  );
   await sleep(STORM_LEAD_SECONDS * 1_000);
   const counts = await load();
   await raging;
