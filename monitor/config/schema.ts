@@ -130,7 +130,10 @@ export const silenceSchema = z
 export const webhookSchema = z.strictObject({
   url: z.url({ protocol: /^https?$/, error: "must be an http or https URL" }).max(2_000),
   tokenFile: z.string().min(1).optional().describe("file with a token, sent as a bearer"),
+  secretFile: z.string().min(1).optional().describe("file with a secret that signs each request"),
+  caFile: z.string().min(1).optional().describe("authority that signed the URL's certificate"),
 });
+export type WebhookOptions = z.infer<typeof webhookSchema>;
 
 export const xmppSchema = z.strictObject({
   jid: bareJid.describe("account of this monitor"),
@@ -139,6 +142,7 @@ export const xmppSchema = z.strictObject({
   port: z.int().min(1).max(65_535).default(5223).describe("of direct TLS"),
   caFile: z.string().min(1).optional().describe("authority that signed its certificate"),
 });
+export type XmppOptions = z.infer<typeof xmppSchema>;
 
 const named = <S extends z.ZodType>(schema: S, countMax = ENTRY_COUNT_MAX) =>
   z
@@ -163,6 +167,7 @@ export const monitorSection = z.strictObject({
   silences: z.array(silenceSchema).max(ENTRY_COUNT_MAX).default([]).describe("announced work"),
   webhooks: named(webhookSchema).default({}).describe("URLs that people and alerts refer to"),
   xmpp: xmppSchema.optional().describe("the link that carries messages"),
+  fallbackXmpp: xmppSchema.optional().describe("an account elsewhere, for when that link is down"),
   // Its rows belong to whoever reads it.
   alerts: z.unknown().optional().describe("alerts of customers, by cache"),
 });

@@ -7,10 +7,10 @@ import { readFileSync } from "node:fs";
 import { createSecureContext } from "node:tls";
 import { clock, sleep } from "../../core/runtime/clock.ts";
 import { type Random, random, secureBytes } from "../../core/runtime/random.ts";
+import type { XmppOptions } from "../config/schema.ts";
 import { readSecretFile } from "../secretFile.ts";
 import { bareJid, parseBareJid } from "./jid.ts";
 import type { DownReason, OutgoingMessage, XmppEvents, XmppLink } from "./link.ts";
-import type { XmppOptions } from "./options.ts";
 import { Session, TIMINGS, type Timings } from "./session.ts";
 import {
   AVAILABLE,

@@ -1,6 +1,6 @@
 /** The way to a link for those who may not need one: what it costs is loaded when it is opened. */
+import type { XmppOptions } from "../config/schema.ts";
 import type { XmppLink } from "./link.ts";
-import type { XmppOptions } from "./options.ts";
 
 /**
  * A link that is not started yet. `resource` tells monitors of one account apart; the same one
