@@ -25,6 +25,7 @@ interface ConfigFile {
   proxy?: Options | undefined;
   backend?: Options | undefined;
   control?: Options | undefined;
+  monitor?: Options | undefined;
   up?: Options | undefined;
 }
 
@@ -52,11 +53,14 @@ const LOAD = {
   controlView: () => import("./control/view.ts"),
   controlDocs: () => import("./control/api/docs.ts"),
   controlOpenApi: () => import("./control/api/openapi.ts"),
+  monitor: () => import("./monitor/main.ts"),
+  monitorOptions: () => import("./monitor/options.ts"),
   health: () => import("./control/health.ts"),
   proxy: () => import("./proxy/main.ts"),
   proxyOptions: () => import("./proxy/options.ts"),
   backend: () => import("./backend/main.ts"),
   backendOptions: () => import("./backend/options.ts"),
+  clock: () => import("./core/runtime/clock.ts"),
   zod: () => import("zod"),
 } as const;
 
@@ -97,6 +101,13 @@ const ROLE_COMMANDS: readonly Command[] = [
     schema: roleSchema,
     fromFile: roleFromFile,
     run: (options) => runRole("control", options),
+  },
+  {
+    name: "monitor",
+    summary: "run one monitor; its options are the section monitor of the file",
+    schema: roleSchema,
+    fromFile: roleFromFile,
+    run: (options) => runRole("monitor", options),
   },
   {
     name: "status",
@@ -176,6 +187,7 @@ const COMMANDS: CommandTable = {
   proxy: roles,
   backend: roles,
   control: roles,
+  monitor: roles,
   status: roles,
   config: roles,
   cache: caches,
@@ -215,6 +227,11 @@ const ROLES = {
     kinds: async () => (await LOAD.controlView()).FOLLOWED_KINDS,
     start: async (): Promise<Start> => (await LOAD.control()).startControl,
   },
+  monitor: {
+    schema: async (): Promise<z.ZodObject> => (await LOAD.monitorOptions()).monitorOptions,
+    kinds: async () => (await LOAD.monitor()).FOLLOWED_KINDS,
+    start: async (): Promise<Start> => (await LOAD.monitor()).startMonitor,
+  },
 } as const;
 
 async function runUp(options: Options): Promise<undefined> {
@@ -236,6 +253,14 @@ async function runUp(options: Options): Promise<undefined> {
       ];
       const section = config === undefined ? {} : (await readConfig(config)).checked.control;
       return startControl({ ...controlOptions.parse({}), ...section, listen }, context);
+    },
+    startMonitor: async ({ config }, context) => {
+      const [{ startMonitor }, { monitorOptions }] = [
+        await LOAD.monitor(),
+        await LOAD.monitorOptions(),
+      ];
+      const section = config === undefined ? undefined : (await readConfig(config)).checked.monitor;
+      return startMonitor((section as never) ?? monitorOptions.parse({}), context);
     },
   });
 }
@@ -310,17 +335,32 @@ async function readConfig(path: string): Promise<{ given: ConfigFile; checked: C
     proxy: proxy.optional().describe("options of memward proxy"),
     backend: backend.optional().describe("options of memward backend"),
     control: control.optional().describe("options of memward control"),
+    // Looked at as a whole below, with what its rows say of each other.
+    monitor: z.unknown().optional().describe("whom to tell when something is wrong, and how"),
     up: upOptions.omit({ config: true }).partial().optional().describe("options of memward up"),
   });
-  const checked: Checked<ConfigFile> = check(schema, read.value);
-  if (!checked.ok) {
-    const found = checked.problems.map((one) => ({ ...one, where: `${path}: ${one.where}` }));
-    throw await problemsRefusal(found);
+  const checked: Checked<Omit<ConfigFile, "monitor">> = check(schema, read.value);
+  const monitor = await checkedMonitor(read.value);
+  const found = [checked, monitor].flatMap((one) => (one.ok ? [] : one.problems));
+  if (!checked.ok || !monitor.ok) {
+    throw await problemsRefusal(found.map((one) => ({ ...one, where: `${path}: ${one.where}` })));
   }
   const { state = "sqlite", etcd = {} } = checked.value;
   const problem = stateProblem(state, etcd);
   if (problem !== undefined) throw await refusal(`${path}: ${problem}`);
-  return { given: read.value as ConfigFile, checked: checked.value };
+  const whole = { ...checked.value, monitor: monitor.value };
+  return { given: read.value as ConfigFile, checked: whole };
+}
+
+/** Beyond the shape of its rows: names that nobody has, hours in which nobody is on call. */
+async function checkedMonitor(file: unknown): Promise<Checked<Options | undefined>> {
+  const section = (file as { monitor?: unknown } | null)?.monitor;
+  if (section === undefined) return { ok: true, value: undefined };
+  const { checkMonitorSection } = await LOAD.monitorOptions();
+  const { clock } = await LOAD.clock();
+  const checked = checkMonitorSection(section, clock.unixMs());
+  if (!checked.ok) return { ok: false, problems: [...checked.problems] };
+  return { ok: true, value: checked.section };
 }
 
 async function roleFromFile(path: string): Promise<Options> {

@@ -10,6 +10,7 @@ import { backendOptions } from "../backend/options.ts";
 import { controlOptions } from "../control/options.ts";
 import { etcdOptions } from "../core/cluster/open.ts";
 import { optionRows } from "../core/runtime/config.ts";
+import { monitorOptions } from "../monitor/options.ts";
 import { proxyOptions } from "../proxy/options.ts";
 import { statusOptions, upOptions } from "../up/options.ts";
 
@@ -87,6 +88,7 @@ describe("every option has a help text", () => {
     proxyOptions,
     backendOptions,
     controlOptions,
+    monitorOptions,
   };
   test.each(Object.entries<z.ZodObject>(schemas))("%s", (_, schema) => {
     const silent = optionRows(schema).filter(({ help }) => help.length < 10);

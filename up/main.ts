@@ -76,6 +76,10 @@ export interface UpContext {
     options: { listen: string; config: string | undefined },
     context: { state: ClusterState; log: Logger; version: string; dataDir: string },
   ): Promise<RunningRole & { readonly url: string }>;
+  startMonitor(
+    options: { config: string | undefined },
+    context: { state: ClusterState; log: Logger; dataDir: string; stateDir: string },
+  ): Promise<RunningRole>;
 }
 
 export async function up(options: UpOptions, context: UpContext): Promise<void> {
@@ -163,6 +167,7 @@ class Supervisor implements InstanceView {
   #proxies: Child[] = [];
   #health: { readonly address: string; close(): Promise<void> } | undefined;
   #control: (RunningRole & { readonly url: string }) | undefined;
+  #monitor: RunningRole | undefined;
   readonly #shards = new ShardList();
   #announce: (() => void) | undefined;
   #everReady = false;
@@ -199,6 +204,7 @@ class Supervisor implements InstanceView {
     for (const child of this.#children) child.start();
     await this.#shards.follow(this.#state, () => this.#changed());
     await this.#startControl();
+    await this.#startMonitor();
   }
 
   /**
@@ -244,6 +250,20 @@ class Supervisor implements InstanceView {
     }
   }
 
+  /** In this process: another one would cost 60 MB more. */
+  async #startMonitor(): Promise<void> {
+    const { options, context, directory, state, log } = this.#parts;
+    const path = directory.path;
+    try {
+      const to = { state, log: log.child({ role: "monitor" }), dataDir: path, stateDir: path };
+      this.#monitor = await context.startMonitor({ config: options.config }, to);
+      this.#changed();
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error;
+      this.#giveUp(EXIT.refused, error.message);
+    }
+  }
+
   get controlUrl(): string {
     return this.#control?.url ?? "";
   }
@@ -258,10 +278,12 @@ class Supervisor implements InstanceView {
     const state = { role: "state", name: "state", pid, ready: true } as const;
     const ready = this.#control?.ready() === true;
     const control = { role: "control", name: "control", pid, ready } as const;
+    const monitor = { role: "monitor", name: "monitor", pid, addresses: [] } as const;
     const ops = this.#health === undefined ? [] : [this.#health.address];
     return [
       { ...state, addresses: [`sqlite:${this.#parts.directory.statePath}`] },
       { ...control, addresses: [...(this.#control?.addresses ?? []), ...ops] },
+      { ...monitor, ready: this.#monitor?.ready() === true },
       ...this.#proxies.map((proxy) => proxy.view()),
       ...this.#nodeNames.map((name) => this.#shards.nodeView(name, this.#nodes.get(name)?.view())),
     ];
@@ -284,7 +306,8 @@ class Supervisor implements InstanceView {
       process: child.name,
       families: answers[index] ?? [],
     }));
-    const registries = [this.#registry, ...(this.#control ? [this.#control.registry] : [])];
+    const hosted = [this.#control, this.#monitor].flatMap((role) => role?.registry ?? []);
+    const registries = [this.#registry, ...hosted];
     const families = (await Promise.all(registries.map(readFamilies))).flat();
     const own = { process: "supervisor", families };
     return mergeMetrics([own, ...parts]);
@@ -383,6 +406,7 @@ class Supervisor implements InstanceView {
     await drainAll(this.#proxies, PROXIES_DRAIN_MS_MAX);
     const restMs = Math.max(0, deadlineMs - clock.nowMs() - 1_500);
     await drainAll(new Set(this.#nodes.values()), restMs);
+    await this.#monitor?.drain();
     await this.#control?.drain();
     await this.#health?.close();
     await this.#state.close();

@@ -5,6 +5,7 @@
  */
 import { join } from "node:path";
 import type { z } from "zod";
+import { MonitorWatch } from "../core/cluster/monitors.ts";
 import { type EtcdOptions, openState, parseStateUrl, stateProblem } from "../core/cluster/open.ts";
 import type { Kind } from "../core/cluster/records.ts";
 import { openRememberedState, type RememberedState } from "../core/cluster/remembered.ts";
@@ -96,14 +97,20 @@ async function serve(starter: Starter, serving: Serving): Promise<void> {
   logCrashes(log);
   const { state, remembered } = await openStateOf(starter, serving);
   const { version } = starter;
-  const context = { state, log, version, dataDir: serving.dataDir };
+  const { dataDir, url = "sqlite" } = serving;
+  const stateDir = isLocal(url) ? dataDir : undefined;
+  const context = { state, log, version, dataDir, stateDir };
   const role = await starter.start(options as never, context).catch((error: unknown) => {
     throw asRefusal(error);
   });
   registerProcessMetrics(role.registry);
   remembered?.registerMetrics(role.registry);
+  const monitors = new MonitorWatch({ state, log });
+  monitors.registerMetrics(role.registry);
+  monitors.start();
   const opsPort = await openOps({ role, ops, nearbyOps, log });
   const drain = async (): Promise<void> => {
+    monitors.close();
     await role.drain();
     await opsPort?.close();
     await state.close();

@@ -44,7 +44,7 @@ export interface ShardView {
 
 /** One role as an operator sees it. */
 export interface RoleView {
-  role: "state" | "control" | "proxy" | "backend";
+  role: "state" | "control" | "monitor" | "proxy" | "backend";
   name: string;
   pid: number | null;
   addresses: readonly string[];

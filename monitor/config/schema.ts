@@ -150,6 +150,18 @@ const named = <S extends z.ZodType>(schema: S, countMax = ENTRY_COUNT_MAX) =>
     .refine((entries) => Object.keys(entries).length <= countMax, `at most ${countMax} entries`);
 
 export const monitorSection = z.strictObject({
+  name: name
+    .default("monitor-1")
+    .describe("name of this monitor in the cluster state; each has its own"),
+  probe: z
+    .boolean()
+    .default(true)
+    .describe("log in as a client would, and try every shard through every proxy, each second"),
+  certificateFiles: z
+    .array(z.string().min(1))
+    .max(ENTRY_COUNT_MAX)
+    .default([])
+    .describe("certificates (PEM) that must not expire unseen"),
   cluster: z
     .string()
     .regex(/^[\w .-]{1,40}$/, "letters, digits, blanks, dots and dashes, at most 40")

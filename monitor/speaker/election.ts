@@ -116,6 +116,15 @@ export class Election {
     return this.#seen?.monitor ?? "";
   }
 
+  /** Of this monitor's last change as the speaker; 0 while it is not. */
+  get revision(): number {
+    return this.#stance.stance === "speaking" ? this.#stance.office.revision : 0;
+  }
+
+  isOwnTerm(term: string): boolean {
+    return this.#stance.stance === "speaking" && this.#stance.office.value.term === term;
+  }
+
   /** Whether what is said now has an effect: in office with time left, or alone. */
   get maySpeak(): boolean {
     if (this.#stance.stance === "alone") return true;
