@@ -65,12 +65,18 @@ export type TextClient = {
   end(): void;
 };
 
-export function textClient(servers: readonly string[]): TextClient {
+export function textClient(
+  servers: readonly string[],
+  options: Record<string, unknown> = {},
+): TextClient {
   const Memcached = require("memcached") as new (
     servers: readonly string[],
     options: Record<string, unknown>,
   ) => Record<string, (...args: unknown[]) => void>;
-  const client = new Memcached(servers, { timeout: 5_000, retries: 0, reconnect: 100 });
+  const client = new Memcached(servers, {
+    ...{ timeout: 5_000, retries: 0, reconnect: 100 },
+    ...options,
+  });
   const call = (method: string, ...args: unknown[]): Promise<unknown> =>
     new Promise((resolve, reject) => {
       const done: TextCallback = (error, result) => (error ? reject(error) : resolve(result));
