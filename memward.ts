@@ -40,6 +40,7 @@ const LOAD = {
   caches: () => import("./cli/caches.ts"),
   credentials: () => import("./cli/credentials.ts"),
   tokens: () => import("./cli/tokens.ts"),
+  nodes: () => import("./cli/nodes.ts"),
   views: () => import("./cli/views.ts"),
   shells: () => import("./cli/shells.ts"),
   completion: () => import("./cli/completion.ts"),
@@ -176,6 +177,7 @@ const caches = async () => (await LOAD.caches()).CACHE_COMMANDS;
 const credentials = async () => (await LOAD.credentials()).CREDENTIAL_COMMANDS;
 const cluster = async () => [
   ...(await LOAD.tokens()).TOKEN_COMMANDS,
+  ...(await LOAD.nodes()).NODE_COMMANDS,
   ...(await LOAD.views()).VIEW_COMMANDS,
 ];
 const about = async () => [
@@ -195,7 +197,7 @@ const COMMANDS: CommandTable = {
   env: credentials,
   token: cluster,
   plan: cluster,
-  nodes: cluster,
+  node: cluster,
   proxies: cluster,
   audit: cluster,
   completion: about,

@@ -1,8 +1,8 @@
 /**
  * The agent of a node: makes what runs here equal to what the cluster state wants. For each cache
  * that is placed on this node it opens a shard and publishes where it is; it resizes shards when a
- * plan or the set of nodes changes, empties those that were fenced or whose cache was flushed, and
- * closes those whose cache is gone. (A disabled cache keeps its shards and what is in them.) It
+ * plan or the set of nodes changes, empties those that were fenced or whose cache was flushed, takes
+ * keys out that have moved to other nodes, and closes those whose cache is gone. (A disabled cache keeps its shards and what is in them.) It
  * only ever looks at the state as a whole, so it converges from wherever it starts.
  *
  * A node stays part of the placement as long as any shard record names it: its keys must not move
@@ -10,9 +10,15 @@
  */
 import { isDeepStrictEqual } from "node:util";
 import { AppliedByAll } from "../core/cluster/applied.ts";
-import { type PlacementNode, placeShards } from "../core/cluster/placement.ts";
+import { type Placement, type PlacementNode, placeShards } from "../core/cluster/placement.ts";
 import { Presence } from "../core/cluster/presence.ts";
-import type { Cache, Node, NodeSetting, Shard as ShardRecord } from "../core/cluster/records.ts";
+import type {
+  Cache,
+  Member,
+  Node,
+  NodeSetting,
+  Shard as ShardRecord,
+} from "../core/cluster/records.ts";
 import {
   type ClusterState,
   type Entry,
@@ -23,6 +29,7 @@ import {
 import { clock, sleep } from "../core/runtime/clock.ts";
 import type { Logger } from "../core/runtime/log.ts";
 import type { Engine, EngineShard } from "./engine.ts";
+import { Layouts } from "./layouts.ts";
 import type { NodeOptions } from "./options.ts";
 import { type KnownEjection, StandIns } from "./standIns.ts";
 
@@ -31,6 +38,7 @@ export const FOLLOWED_KINDS = [
   "cache",
   "node",
   "nodeSetting",
+  "layout",
   "shard",
   "ejection",
   "proxy",
@@ -55,6 +63,8 @@ export interface OpenShard {
   statsEpoch: number;
   /** Serial of the ejection for which it was emptied last. */
   clearedFor: string;
+  /** Serial of the layout since which it holds nothing that other nodes own. */
+  layout: number;
 }
 
 /** A shard record and the revision that wrote it. */
@@ -77,6 +87,7 @@ export class Agent {
   readonly #ejections = new Map<string, KnownEjection>();
   readonly #applied = new AppliedByAll();
   readonly #standIns: StandIns;
+  readonly #layouts: Layouts;
   /** The newest revision that was told. */
   #revision = 0;
   readonly #startedAtMs = clock.unixMs();
@@ -97,6 +108,13 @@ export class Agent {
     this.#parts = parts;
     const { state, log, engine } = parts;
     this.#standIns = new StandIns({ state, log, engine, node: parts.options.name });
+    this.#layouts = new Layouts({
+      state,
+      log,
+      node: parts.options.name,
+      applied: this.#applied,
+      wake: () => void this.#reconcile(),
+    });
     this.#presence = new Presence({
       state: parts.state,
       log: parts.log,
@@ -146,10 +164,11 @@ export class Agent {
   async #follow(): Promise<void> {
     const { state } = this.#parts;
     // What changes between these lists is told by the watch, from the oldest of them on.
-    const [caches, nodes, settings, records, ejections, proxies] = [
+    const [caches, nodes, settings, layouts, records, ejections, proxies] = [
       await state.list("cache"),
       await state.list("node"),
       await state.list("nodeSetting"),
+      await state.list("layout"),
       await state.list("shard"),
       await state.list("ejection"),
       await state.list("proxy"),
@@ -160,6 +179,7 @@ export class Agent {
     for (const { id, value } of caches.entries) this.#caches.set(id, value);
     for (const { id, value } of nodes.entries) this.#nodes.set(id, value);
     for (const { id, value } of settings.entries) this.#settings.set(id, value);
+    for (const entry of layouts.entries) this.#layouts.seen(entry.id, entry);
     for (const entry of records.entries) this.#records.set(entry.id, entry);
     this.#watch = state.watch(caches.revision, {
       changed: (seen, revision) => this.#changed(seen, revision),
@@ -171,6 +191,7 @@ export class Agent {
     this.#caches.clear();
     this.#nodes.clear();
     this.#settings.clear();
+    this.#layouts.forget();
     this.#records.clear();
     this.#ejections.clear();
     this.#applied.clear();
@@ -182,6 +203,8 @@ export class Agent {
       if (kind === "cache") put(this.#caches, id, value);
       else if (kind === "node") put(this.#nodes, id, value);
       else if (kind === "nodeSetting") put(this.#settings, id, value);
+      else if (kind === "layout")
+        this.#layouts.seen(id, value === null ? null : { value, revision });
       else if (kind === "shard")
         put(this.#records, id, value === null ? null : { value, revision });
       else if (kind === "ejection")
@@ -191,16 +214,11 @@ export class Agent {
     if (this.#concerns(seen)) void this.#reconcile();
   }
 
-  /** Proxies tell often what they have applied: that matters while a shard is out. */
+  /** Proxies tell often what they have applied: that matters while a shard is out, or keys move. */
   #concerns(seen: readonly Seen[]): boolean {
+    if (this.#layouts.isWaiting) return true;
     if (this.#ejections.size + this.#standIns.size > 0) return true;
     return seen.some(({ kind }) => kind !== "proxy" && isFollowed(kind));
-  }
-
-  /** Bytes that this node should have of a cache; undefined if the cache is not placed here. */
-  #share(cacheId: string, cache: Cache): number | undefined {
-    const placed = placeShards({ id: cacheId, bytes: cache.bytes }, this.#allNodes());
-    return placed.find(({ node }) => node === this.name)?.bytes;
   }
 
   /** Living nodes, and those that are away: their shards tell what they were like. */
@@ -248,20 +266,53 @@ export class Agent {
       if (await this.#isGone(open.cacheId)) await this.#remove(open, "its cache is gone");
     }
     await this.#removeOrphans();
+    this.#layouts.isWaiting = false;
     const tasks: (() => Promise<void>)[] = [];
+    const nodes = this.#allNodes();
     for (const [cacheId, cache] of [...this.#caches]) {
-      const bytes = this.#share(cacheId, cache);
       if (this.#isDraining) return;
-      const id = `${cacheId}/${this.#parts.options.name}`;
-      const open = this.shards.get(id);
-      if (bytes === undefined) {
-        if (open !== undefined) await this.#remove(open, "its cache has moved to other nodes");
-      } else if (open === undefined) tasks.push(() => this.#open(id, { cacheId, cache, bytes }));
-      else tasks.push(() => this.#adjust(open, { cache, bytes }));
+      tasks.push(() => this.#place(cacheId, cache, nodes));
     }
     // Clients wait for stand-ins: they come first.
     tasks.unshift(() => this.#standFor());
     await this.#doAll(tasks);
+  }
+
+  /** Layout and shard of one cache. */
+  async #place(cacheId: string, cache: Cache, nodes: readonly PlacementNode[]): Promise<void> {
+    const layouts = this.#layouts;
+    const placed = placeShards({ id: cacheId, bytes: cache.bytes }, nodes);
+    await this.#propose(cacheId, placed, nodes);
+    const id = `${cacheId}/${this.name}`;
+    const open = this.shards.get(id);
+    const bytes = placed.find(({ node }) => node === this.name)?.bytes;
+    if (bytes !== undefined) {
+      if (open !== undefined) return this.#adjust(open, { cache, bytes });
+      // Without a layout nobody knows yet who owns what.
+      if (layouts.get(cacheId) !== undefined) return this.#open(id, { cacheId, cache, bytes });
+    } else if (open !== undefined) {
+      const isLeft = !layouts.isMember(cacheId) && layouts.isKnownToAll(cacheId);
+      if (isLeft) return this.#remove(open, "its cache has moved to other nodes");
+      layouts.isWaiting = true;
+      return this.#adjust(open, { cache, bytes: open.shard.bytes });
+    } else if (this.#records.has(id) && !layouts.isMember(cacheId)) {
+      await this.#removeRecord(id);
+    }
+  }
+
+  async #propose(
+    cacheId: string,
+    placed: readonly Placement[],
+    nodes: readonly PlacementNode[],
+  ): Promise<void> {
+    const wanted = placed.map(({ node }): Member => {
+      return { node, weight: nodes.find(({ name }) => name === node)?.weight ?? 1 };
+    });
+    const living = new Set([...this.#nodes.keys(), this.name]);
+    const around = { shards: this.#records, ejections: this.#ejections, living };
+    await this.#layouts
+      .propose(cacheId, wanted, around)
+      .catch((error: unknown) => this.#publishLater(error));
   }
 
   #standFor(): Promise<void> {
@@ -315,6 +366,7 @@ export class Agent {
       flushedEpoch: told?.flushedEpoch ?? cache.epoch,
       statsEpoch: told?.statsEpoch ?? cache.statsEpoch,
       clearedFor: told?.clearedFor ?? "",
+      layout: told?.layout ?? this.#cleanSince(cacheId),
     };
     this.shards.set(id, open);
     await this.#adjust(open, { cache, bytes });
@@ -343,7 +395,13 @@ export class Agent {
     if (cache.statsEpoch > open.statsEpoch) await shard.resetStats();
     // One that is not ready begins empty when it is; until then nothing is claimed.
     if (shard.state === "ready") this.#caughtUp(open, cache);
+    this.#layouts.settle(open);
     if (!isPublished(record, this.#recordOf(open))) await this.#publish(open);
+  }
+
+  /** What is empty now may still be sent keys that have just moved: not what moved before. */
+  #cleanSince(cacheId: string): number {
+    return (this.#layouts.get(cacheId)?.value.serial ?? 1) - 1;
   }
 
   /**
@@ -362,6 +420,7 @@ export class Agent {
       const published = this.#records.get(open.id)?.value.epoch ?? 0;
       open.epoch = Math.max(open.epoch, published) + 1;
       open.generation = generation;
+      open.layout = Math.max(open.layout, this.#cleanSince(open.cacheId));
       this.#parts.log.info({ shard: open.id, epoch: open.epoch }, "shard begins empty");
     }
     // Where they are lower than before, the state is an older one: the next wish counts again.
@@ -370,7 +429,7 @@ export class Agent {
   }
 
   #recordOf(open: OpenShard): ShardRecord {
-    const { cacheId, epoch, flushedEpoch, statsEpoch, clearedFor, shard } = open;
+    const { cacheId, epoch, flushedEpoch, statsEpoch, clearedFor, layout, shard } = open;
     const { name, weight, zone } = this.#parts.options;
     return {
       cache: cacheId,
@@ -384,6 +443,7 @@ export class Agent {
       statsEpoch,
       process: shard.process,
       clearedFor,
+      layout,
       state: shard.state,
     };
   }
@@ -421,20 +481,29 @@ export class Agent {
 
   async #remove(open: OpenShard, reason: string): Promise<void> {
     this.shards.delete(open.id);
-    await this.#parts.state.commit([{ kind: "shard", id: open.id, value: null }]);
-    this.#records.delete(open.id);
+    this.#layouts.closed(open);
+    await this.#removeRecord(open.id);
     const closed = open.shard.close().finally(() => this.#closing.delete(open.id));
     this.#closing.set(open.id, closed);
     this.#parts.log.info({ shard: open.id, reason }, "shard closed");
   }
 
-  /** Records of ours whose cache was deleted while we were away. */
+  async #removeRecord(id: string): Promise<void> {
+    await this.#parts.state.commit([{ kind: "shard", id, value: null }]);
+    this.#records.delete(id);
+  }
+
+  /** Records of ours whose cache was deleted while we were away, and layouts of such caches. */
   async #removeOrphans(): Promise<void> {
+    for (const id of this.#layouts.ids) {
+      if (!(await this.#isGone(id))) continue;
+      await this.#parts.state.commit([{ kind: "layout", id, value: null }]);
+      this.#layouts.seen(id, null);
+    }
     for (const [id, { value }] of [...this.#records]) {
       const { cache, node } = value;
       if (node !== this.#parts.options.name || !(await this.#isGone(cache))) continue;
-      await this.#parts.state.commit([{ kind: "shard", id, value: null }]);
-      this.#records.delete(id);
+      await this.#removeRecord(id);
     }
   }
 

@@ -46,12 +46,20 @@ export interface EngineShard {
    * it has read or will read from old connections: none of them may come to effect later.
    */
   empty(reason: "flushed" | "fenced"): Promise<void>;
+  /**
+   * Takes out the items whose key `keeps` refuses, and returns how many they were. Rejects when it
+   * is not known that all are gone.
+   */
+  purge(keeps: Keeps): Promise<number>;
   /** What `stats` shows begins at zero; the counters of `figures` go on. */
   resetStats(): Promise<void>;
   figures(): Figures;
   /** Answers what was read, then closes; what it held is gone. */
   close(): Promise<void>;
 }
+
+/** Whether the key in `bytes[from, to)` stays. */
+export type Keeps = (bytes: Buffer, from: number, to: number) => boolean;
 
 /** Counters never go back while the shard is open. An engine leaves out what it cannot know. */
 export interface Figures {

@@ -1,6 +1,6 @@
 /**
- * What can only be looked at: plans, nodes, proxies, the audit log. Nodes and proxies are there
- * because they run, so they are views with one word each; `memward proxy` runs one.
+ * What can only be looked at: plans, proxies, the audit log. Proxies are there because they run, so
+ * they are a view with one word; `memward proxy` runs one.
  */
 import { z } from "zod";
 import { sleep } from "../core/runtime/clock.ts";
@@ -52,16 +52,6 @@ const PLAN_COLUMNS: readonly Column[] = [
   { title: "FREE", cell: (row) => (field(row, "free") === true ? "yes" : "") },
 ];
 
-const NODE_COLUMNS: readonly Column[] = [
-  { title: "NODE", cell: (row) => textField(row, "name") },
-  { title: "ENGINE", cell: (row) => textField(row, "engine") },
-  { title: "READY", cell: (row) => yes(row, "ready") },
-  { title: "WEIGHT", cell: (row) => count(row, "weight"), right: true },
-  { title: "SHARDS", cell: (row) => count(row, "shards"), right: true },
-  { title: "SIZE", cell: (row) => size(row, "bytes"), right: true },
-  { title: "STARTED", cell: (row) => age(textField(row, "startedAt")) },
-];
-
 const PROXY_COLUMNS: readonly Column[] = [
   { title: "PROXY", cell: (row) => textField(row, "name") },
   { title: "READY", cell: (row) => yes(row, "ready") },
@@ -109,13 +99,6 @@ export const VIEW_COMMANDS: readonly Command[] = [
     path: "/v1/plans",
     key: "plans",
     columns: PLAN_COLUMNS,
-  }),
-  listing({
-    name: "nodes",
-    summary: "list the backend nodes that are alive",
-    path: "/v1/nodes",
-    key: "nodes",
-    columns: NODE_COLUMNS,
   }),
   listing({
     name: "proxies",

@@ -9,6 +9,7 @@ import type {
   Credential,
   Kind,
   LastUse,
+  Layout,
   Node,
   NodeSetting,
   Proxy as ProxyRecord,
@@ -32,6 +33,7 @@ export type KnownCredential = Omit<Credential, "digest">;
 export const FOLLOWED_KINDS = [
   "cache",
   "credential",
+  "layout",
   "shard",
   "node",
   "nodeSetting",
@@ -48,6 +50,7 @@ const SHARED_COUNT_MAX = 20_000;
 
 export class View {
   readonly caches: Map<string, Kept<Cache>> = new Map();
+  readonly layouts: Map<string, Kept<Layout>> = new Map();
   readonly shards: Map<string, Kept<Shard>> = new Map();
   readonly nodes: Map<string, Kept<Node>> = new Map();
   readonly nodeSettings: Map<string, Kept<NodeSetting>> = new Map();
@@ -168,6 +171,7 @@ export class View {
   #forget(): void {
     for (const map of [
       this.caches,
+      this.layouts,
       this.shards,
       this.nodes,
       this.nodeSettings,
@@ -195,6 +199,8 @@ export class View {
         return this.#applyCredential(id, seen.value, revision);
       case "lastUse":
         return this.#applyLastUse(id, seen.value);
+      case "layout":
+        return keep(this.layouts, id, seen.value, revision);
       case "shard":
         return keep(this.shards, id, seen.value, revision);
       case "node":

@@ -291,7 +291,7 @@ export function createWorkerRegistry(worker: Worker): Registry {
 
 function* eachShard(tenants: Iterable<Tenant>): Generator<{ tenant: Tenant; shard: ShardLinks }> {
   for (const tenant of tenants) {
-    for (const shard of tenant.route.shards) yield { tenant, shard };
+    for (const shard of tenant.route.shards) if (shard.isThere) yield { tenant, shard };
   }
 }
 

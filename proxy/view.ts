@@ -46,6 +46,7 @@ export class ViewCollector {
     for (const tenant of this.#directory.tenants.values()) {
       const shards: ShardView[] = [];
       for (const shard of tenant.route.shards) {
+        if (!shard.isThere) continue;
         const view = this.#lookAt(shard, tenant);
         if (view !== undefined) shards.push(view);
       }

@@ -6,7 +6,7 @@ import type { Loop } from "../../core/io/loop.ts";
 import { clock, every, sleep, type Timer } from "../../core/runtime/clock.ts";
 import { formatAddress } from "../../core/runtime/config.ts";
 import { secureBytes } from "../../core/runtime/random.ts";
-import type { Engine, EngineShard, Figures, OpenOptions } from "../engine.ts";
+import type { Engine, EngineShard, Figures, Keeps, OpenOptions } from "../engine.ts";
 import { portOf, removeStaleSocket, type SocketDirectory } from "../sockets.ts";
 import { Counter } from "./counters.ts";
 import { Output } from "./output.ts";
@@ -17,6 +17,8 @@ import { resetStats } from "./stats.ts";
 const TICK_INTERVAL_MS = 100;
 /** While memory is being brought in line with a new limit: a turn of a millisecond in each. */
 const BUSY_TICK_INTERVAL_MS = 10;
+/** Buckets that a purge looks at in one turn: about two milliseconds. */
+const PURGE_STEPS = 8192;
 /** Cas uniques of a shard that starts anew are above all it gave out before, see `casStart`. */
 const CAS_EPOCH_MS = 1_700_000_000_000;
 const CAS_PER_MS = 1024;
@@ -132,6 +134,16 @@ class EmbeddedShard implements EngineShard {
   async empty(): Promise<void> {
     this.shard.store.flush(0);
     this.generation++;
+  }
+
+  /** While it goes on its memory is not made smaller, and that is all it costs. */
+  async purge(keeps: Keeps): Promise<number> {
+    const go = this.shard.store.items.purge(keeps);
+    for (;;) {
+      const removedCount = go(PURGE_STEPS);
+      if (removedCount !== null) return removedCount;
+      await sleep(BUSY_TICK_INTERVAL_MS);
+    }
   }
 
   async resetStats(): Promise<void> {

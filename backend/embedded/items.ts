@@ -353,11 +353,40 @@ export class Items {
     }
   }
 
+  /**
+   * Removes the items whose key `keeps` refuses, those of so many buckets at a time: goes on with
+   * each call until it returns how many. Items that are stored meanwhile may or may not be met.
+   */
+  purge(
+    keeps: (key: Buffer, from: number, to: number) => boolean,
+  ): (steps: number) => number | null {
+    let bucket = 0;
+    let removedCount = 0;
+    this.#index.walkerCount++;
+    return (steps) => {
+      let next = 0;
+      for (let left = steps; left > 0 && bucket < this.#index.bucketCount; left--) {
+        for (let item = this.#index.head(bucket); item !== 0; item = next) {
+          next = this.#units.word(item, Field.chain);
+          const size = this.keySize(item);
+          this.readKey(item, wholeItem, 0);
+          if (keeps(wholeItem, 0, size)) continue;
+          removedCount++;
+          this.remove(item);
+        }
+        bucket++;
+      }
+      if (bucket < this.#index.bucketCount) return null;
+      this.#index.walkerCount--;
+      return removedCount;
+    };
+  }
+
   #startShrinking(): void {
     if (this.#units.usedCount > this.#unitsMax) return;
     this.#keptSegments = segmentsFor(this.#units.capacity);
     this.#shrunkBucket = 0;
-    this.#index.keepBuckets = true;
+    this.#index.walkerCount++;
     this.#plan();
   }
 
@@ -399,8 +428,8 @@ export class Items {
   }
 
   #endShrinking(): void {
+    if (this.#keptSegments >= 0) this.#index.walkerCount--;
     this.#keptSegments = -1;
-    this.#index.keepBuckets = false;
   }
 
   #mustLeave(item: number): boolean {

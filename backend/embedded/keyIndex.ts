@@ -17,8 +17,8 @@ const SPARSE = 4;
 
 export class KeyIndex {
   itemCount = 0;
-  /** Forbids merging, while somebody walks over all buckets and must not miss an item. */
-  keepBuckets = false;
+  /** How many walk over all buckets and must not miss an item: no merging meanwhile. */
+  walkerCount = 0;
   readonly #units: Units;
   readonly #pages: Int32Array[] = [new Int32Array(PAGE_BUCKETS)];
   /** Buckets at the begin of this doubling; a power of two. */
@@ -65,7 +65,7 @@ export class KeyIndex {
   remove(item: number): void {
     this.replace(item, this.#units.word(item, Field.chain));
     this.itemCount--;
-    if (this.keepBuckets) return;
+    if (this.walkerCount > 0) return;
     for (let step = 0; step <= SPARSE && this.#isSparse; step++) this.#shrink();
   }
 

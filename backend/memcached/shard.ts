@@ -16,12 +16,13 @@ import { restartDelayMs } from "../../core/runtime/backoff.ts";
 import { clock, sleep } from "../../core/runtime/clock.ts";
 import type { Logger } from "../../core/runtime/log.ts";
 import type { Random } from "../../core/runtime/random.ts";
-import type { EngineShard, Figures, OpenOptions } from "../engine.ts";
+import type { EngineShard, Figures, Keeps, OpenOptions } from "../engine.ts";
 import type { MemcachedOptions } from "../options.ts";
 import { privateKey, setCasApart } from "./cas.ts";
 import { Control, statsOf, type Until } from "./control.ts";
 import { type Mark, type Marked, residentBytesOf } from "./ours.ts";
 import { argumentsOf, megabytesOf, type ShardEndpoint } from "./program.ts";
+import { purge } from "./purge.ts";
 import { Serving } from "./serving.ts";
 import { Shrinking } from "./shrinking.ts";
 import { Tally } from "./tally.ts";
@@ -305,6 +306,15 @@ export class MemcachedShard implements EngineShard {
     // What was flushed keeps its memory until it is met; the crawler meets all of it now.
     await this.#tryAsk("lru_crawler crawl all");
     return true;
+  }
+
+  async purge(keeps: Keeps): Promise<number> {
+    // One that is to come begins empty.
+    if (this.#state.state !== "ready" || this.#place === undefined) return 0;
+    const serving = this.#serving;
+    const removedCount = await purge(this.#place.endpoint, keeps);
+    if (serving !== this.#serving) throw new Error("it ended meanwhile");
+    return removedCount;
   }
 
   async resetStats(): Promise<void> {

@@ -48,7 +48,8 @@ export async function whenApplied(
     const shards = cache === undefined ? [] : view.shardsOf(cache.id);
     lateNodes = cache === undefined ? [] : nodesBehind(view, cache);
     // Proxies must have seen the shards, too, before clients can use them.
-    wanted = Math.max(revision, ...shards.map((shard) => shard.revision));
+    const layout = cache === undefined ? 0 : (view.layouts.get(cache.id)?.revision ?? 0);
+    wanted = Math.max(revision, layout, ...shards.map((shard) => shard.revision));
     for (const { id, value } of view.proxies.values()) {
       if (value.appliedRevision < wanted) tookMs.delete(id);
       else if (!tookMs.has(id)) tookMs.set(id, since());
@@ -73,10 +74,13 @@ function lateProxies(view: View, revision: number): string[] {
 /** Nodes whose shard of the cache is not what the cache wants. */
 function nodesBehind(view: View, { id, value }: Kept<Cache>): string[] {
   const shards = new Map(view.shardsOf(id).map((shard) => [shard.value.node, shard.value]));
+  const layout = view.layouts.get(id)?.value;
+  const members = new Set(layout?.members.map(({ node }) => node));
   return placeShards({ id, bytes: value.bytes }, placementNodes(view)).flatMap((placed) => {
     const shard = shards.get(placed.node);
     const isInLine =
       shard?.state === "ready" &&
+      (layout === undefined || members.has(placed.node)) &&
       shard.bytes === placed.bytes &&
       shard.flushedEpoch >= value.epoch &&
       shard.statsEpoch >= value.statsEpoch;

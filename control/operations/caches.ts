@@ -232,10 +232,11 @@ export async function deleteCache(
       if (stale !== undefined) return stale;
       const { id, value, revision } = found;
       const usernames = parts.view.usernamesOf(id);
-      const first = firstOf(usernames, OWN_CHANGES_MAX - 2);
+      const first = firstOf(usernames, OWN_CHANGES_MAX - 3);
       const changes: Change[] = [
         { kind: "cache", id, value: null, expected: revision },
         { kind: "cacheName", id: value.name, value: null },
+        { kind: "layout", id, value: null },
         ...first.map((username) => ({ kind: "credential", id: username, value: null }) as const),
       ];
       const before = {

@@ -89,6 +89,26 @@ export class Continuum {
   }
 }
 
+/** As many sets of nodes as are usual at a time; another one costs a millisecond. */
+const KEPT_COUNT_MAX = 64;
+const kept = new Map<string, Continuum>();
+
+/**
+ * The continuum of these nodes, which many caches share: a thousand of their own would not fit the
+ * caches of a processor (36 KB each, for three nodes).
+ */
+export function continuumOf(nodes: readonly WeightedNode[]): Continuum {
+  const id = nodes.map(({ name, weight = 1 }) => `${name} ${weight}`).join("\n");
+  let continuum = kept.get(id);
+  if (continuum === undefined) {
+    continuum = new Continuum(nodes);
+    const [first] = kept.keys();
+    if (kept.size >= KEPT_COUNT_MAX && first !== undefined) kept.delete(first);
+    kept.set(id, continuum);
+  }
+  return continuum;
+}
+
 /**
  * Explicit vnodes keep hashring from sharing out by percentage (see the constructor). Names are
  * sorted first: should two points collide, the same one wins in every process.

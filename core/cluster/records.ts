@@ -246,7 +246,24 @@ export const shardRecord = z.strictObject({
   process: shardProcess.nullable().default(null),
   /** Serial of the ejection for which it was emptied last. */
   clearedFor: z.string().max(64).default(""),
+  /** Serial of the layout since which it holds nothing that other nodes own. */
+  layout: count.default(0),
   state: z.enum(["starting", "ready", "fenced", "draining"]),
+});
+
+/** A node that has a part of a cache's keys, in proportion to `weight`. */
+const memberSchema = z.strictObject({ node: z.string(), weight });
+export type Member = z.output<typeof memberSchema>;
+
+/**
+ * Which nodes own the keys of a cache: what its continuum is made of; its id is that of the cache.
+ * Each change has the next `serial`. Until all proxies have applied it, keys that another node
+ * owned among the members `before` are served by nobody (see core/cluster/layout.ts).
+ */
+export const layoutRecord = z.strictObject({
+  serial: z.int().min(1),
+  members: z.array(memberSchema),
+  before: z.array(memberSchema).default([]),
 });
 
 /** Why a proxy would not use a shard. */
@@ -318,6 +335,7 @@ export const RECORDS = {
   credential: credentialRecord,
   node: nodeRecord,
   nodeSetting: nodeSettingRecord,
+  layout: layoutRecord,
   shard: shardRecord,
   proxy: proxyRecord,
   suspicion: suspicionRecord,
@@ -346,6 +364,7 @@ export type Cache = RecordOf<"cache">;
 export type Credential = RecordOf<"credential">;
 export type Node = RecordOf<"node">;
 export type NodeSetting = RecordOf<"nodeSetting">;
+export type Layout = RecordOf<"layout">;
 export type Shard = RecordOf<"shard">;
 export type Proxy = RecordOf<"proxy">;
 export type Suspicion = RecordOf<"suspicion">;

@@ -8,13 +8,14 @@
  *                         v
  *                         detour -> stand-in          or, until it is open, nobody
  */
-import { Continuum } from "../../core/cluster/continuum.ts";
+import { Continuum, continuumOf, type WeightedNode } from "../../core/cluster/continuum.ts";
 import { Histogram } from "./counters.ts";
 import { Health, type HealthEvents, type Trouble } from "./health.ts";
 import { Link, type LinkFailure, type LinkOptions, type LinkOwner } from "./link.ts";
 
 export interface ShardTarget {
   node: string;
+  /** "" if nobody knows yet where it is: its keys are its all the same. */
   address: string;
   /** Share of the keys, compared with the other shards; 1 if absent. */
   weight?: number;
@@ -64,6 +65,11 @@ export class ShardLinks implements LinkOwner {
     return this.standsInFor === null ? this.node : `${this.node} for ${this.standsInFor}`;
   }
 
+  /** It is somewhere: not so are nobody, and a member of which no address is known yet. */
+  get isThere(): boolean {
+    return this.address !== "";
+  }
+
   /** Nobody could use it now, whether somebody tries or not. */
   get isAway(): boolean {
     const { text, binary } = this;
@@ -102,6 +108,9 @@ export class ShardLinks implements LinkOwner {
   }
 }
 
+/** In the place of the owner of keys that are on the move: always out. */
+const NOBODY: ShardTarget = { node: "nobody", address: "" };
+
 /** Instead of a shard that is out: stand-ins by their place in `shards`, itself where none is. */
 type Bypass = { continuum: Continuum; owners: readonly number[] };
 
@@ -109,8 +118,13 @@ export class Route {
   readonly #options: RouteOptions;
   readonly health: Health;
   #continuum: Continuum = new Continuum([]);
-  /** By place in `shards`; null if all shards are in. */
-  #bypasses: (Bypass | undefined)[] | null = null;
+  /** All shards are in, and no keys are on the move: the continuum is all there is to ask. */
+  #isPlain = true;
+  /** By place in `shards`. */
+  #bypasses: readonly (Bypass | undefined)[] = [];
+  /** Who owned the keys until now, while not all proxies know the new owners. */
+  #before: Continuum | null = null;
+  #nobody = -1;
   /** Those of the continuum, by node; behind them the stand-ins. */
   shards: ShardLinks[] = [];
 
@@ -121,17 +135,22 @@ export class Route {
 
   /**
    * Takes over the new list, and the detours of those that are out, by node. Shards that stay keep
-   * their connections and what is in flight.
+   * their connections and what is in flight. Keys that had another owner among `before` are served
+   * by nobody.
    */
-  update(targets: readonly ShardTarget[], detours: ReadonlyMap<string, Detour> = NO_DETOURS): void {
+  update(
+    targets: readonly ShardTarget[],
+    detours: ReadonlyMap<string, Detour> = NO_DETOURS,
+    before: readonly WeightedNode[] | null = null,
+  ): void {
     const troubled: Troubled = (shard, trouble) => {
       this.health.troubled(shard, trouble, this.#options.loop.nowMs);
     };
-    const before = new Map(this.shards.map((shard) => [idOf(shard, shard.standsInFor), shard]));
+    const known = new Map(this.shards.map((shard) => [idOf(shard, shard.standsInFor), shard]));
     const keep = (target: ShardTarget, standsInFor: string | null): ShardLinks => {
       const id = idOf(target, standsInFor);
-      const kept = before.get(id);
-      before.delete(id);
+      const kept = known.get(id);
+      known.delete(id);
       return kept ?? new ShardLinks({ target, standsInFor }, this.#options, troubled);
     };
     const sorted = targets.toSorted((a, b) => (a.node < b.node ? -1 : 1));
@@ -145,21 +164,31 @@ export class Route {
         if (address === null) return place;
         return shards.push(keep({ node: host.node, address }, node)) - 1;
       });
-      return { continuum: continuumOf(hosts), owners };
+      return { continuum: continuumOf(hosts.map(weighted)), owners };
     });
+    this.#before = before === null ? null : continuumOf(before);
+    if (before !== null) this.#nobody = shards.push(keep(NOBODY, null)) - 1;
     this.shards = shards;
-    this.#continuum = continuumOf(sorted);
-    this.#bypasses = bypasses.some((bypass) => bypass !== undefined) ? bypasses : null;
-    for (const [place, bypass] of bypasses.entries()) {
-      shards[place]!.setOut(bypass !== undefined);
+    this.#continuum = continuumOf(sorted.map(weighted));
+    this.#bypasses = bypasses;
+    this.#isPlain = before === null && bypasses.every((bypass) => bypass === undefined);
+    for (const [place, shard] of shards.entries()) {
+      shard.setOut(bypasses[place] !== undefined || !shard.isThere);
     }
-    for (const gone of before.values()) gone.retire();
+    for (const gone of known.values()) gone.retire();
   }
 
   /** Index into `shards` of the owner of the key in `bytes[from, to)`; -1 without shards. */
   ownerOfKey(bytes: Uint8Array, from: number, to: number): number {
     const owner = this.#continuum.ownerOfKey(bytes, from, to);
-    if (this.#bypasses === null) return owner;
+    return this.#isPlain ? owner : this.#redirected(owner, bytes, from, to);
+  }
+
+  #redirected(owner: number, bytes: Uint8Array, from: number, to: number): number {
+    if (this.#before !== null) {
+      const was = this.#before.ownerOfKey(bytes, from, to);
+      if (this.#before.labels[was] !== this.#continuum.labels[owner]) return this.#nobody;
+    }
     const bypass = this.#bypasses[owner];
     if (bypass === undefined) return owner;
     const host = bypass.continuum.ownerOfKey(bytes, from, to);
@@ -174,5 +203,4 @@ export class Route {
 const idOf = ({ node, address }: ShardTarget, standsInFor: string | null): string =>
   `${node} ${standsInFor ?? ""} ${address}`;
 
-const continuumOf = (targets: readonly ShardTarget[]): Continuum =>
-  new Continuum(targets.map(({ node, weight = 1 }) => ({ name: node, weight })));
+const weighted = ({ node, weight = 1 }: ShardTarget): WeightedNode => ({ name: node, weight });

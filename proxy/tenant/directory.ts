@@ -8,6 +8,7 @@ import type {
   Cache,
   Credential,
   Ejection,
+  Layout,
   RecordOf,
   Shard,
   StandIn,
@@ -23,6 +24,7 @@ import { Login, revoke, Tenant } from "./tenant.ts";
 export const FOLLOWED_KINDS = [
   "cache",
   "credential",
+  "layout",
   "shard",
   "ejection",
   "standIn",
@@ -53,7 +55,7 @@ export class Directory {
   readonly #expiries: Expiries<Login>;
   /** The proxies that live, this one among them once it serves, and what each has applied. */
   readonly #applied: AppliedByAll = new AppliedByAll();
-  /** Tenants whose detours may wait for proxies that have not applied them. */
+  /** Tenants whose detours or layout may wait for proxies that have not applied them. */
   readonly #detoured: Set<Tenant> = new Set();
   /** Logins whose password has a scrypt digest. */
   #scryptCount = 0;
@@ -133,6 +135,8 @@ export class Directory {
         return this.#applyCache(seen.id, seen.value);
       case "credential":
         return this.#applyCredential(seen.id, seen.value);
+      case "layout":
+        return this.#applyLayout(seen.id, seen.value, seen.revision);
       case "shard":
         return this.#applyShard(seen.id, seen.value);
       case "ejection":
@@ -201,6 +205,14 @@ export class Directory {
     tenant.reroute(this.#applied.revision);
   }
 
+  #applyLayout(cacheId: string, layout: Layout | null, revision: number): void {
+    if (layout === null && !this.tenants.has(cacheId)) return;
+    const tenant = this.#tenant(cacheId);
+    tenant.layoutSeen(layout, revision);
+    if (tenant.isMoving(this.#applied.revision)) this.#detoured.add(tenant);
+    tenant.reroute(this.#applied.revision);
+  }
+
   #applyProxy(name: string, proxy: RecordOf<"proxy"> | null): void {
     const countBefore = this.#sharers.proxyCount;
     const appliedBefore = this.#applied.revision;
@@ -212,8 +224,9 @@ export class Directory {
 
   #rerouteDetoured(): void {
     for (const tenant of this.#detoured) {
-      tenant.reroute(this.#applied.revision);
-      if (tenant.detours.isEmpty) this.#detoured.delete(tenant);
+      const { revision } = this.#applied;
+      tenant.reroute(revision);
+      if (tenant.detours.isEmpty && !tenant.isMoving(revision)) this.#detoured.delete(tenant);
     }
   }
 
@@ -252,6 +265,7 @@ export class Directory {
     }
     for (const tenant of [...this.tenants.values()]) {
       if (!living.has(`cache ${tenant.id}`)) this.#applyCache(tenant.id, null);
+      if (!living.has(`layout ${tenant.id}`)) this.#applyLayout(tenant.id, null, revision);
       for (const id of [...tenant.shards.keys()]) {
         if (!living.has(`shard ${id}`)) this.#applyShard(id, null);
       }

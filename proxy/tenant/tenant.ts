@@ -1,10 +1,10 @@
 /** One cache, with everything of it that lives in this worker; and its logins. */
 import type { Digest } from "../../core/cluster/credentials.ts";
 import { type Networks, parseNetworks } from "../../core/cluster/networks.ts";
-import type { Cache, Credential, Limits, Shard } from "../../core/cluster/records.ts";
+import type { Cache, Credential, Layout, Limits, Shard } from "../../core/cluster/records.ts";
 import { CacheCounters } from "../routing/counters.ts";
 import type { CachePolicies } from "../routing/failure.ts";
-import type { Route } from "../routing/route.ts";
+import type { Route, ShardTarget } from "../routing/route.ts";
 import { Detours } from "./detours.ts";
 import { CacheLimits, type Sharers, type Waiting } from "./limits.ts";
 import { credentialRights } from "./rights.ts";
@@ -44,6 +44,8 @@ export class Tenant {
   name = "";
   isEnabled = false;
   #limits: Limits | null = null;
+  /** Who owns its keys; null while it is not known: then all of its shards do. */
+  #layout: { value: Layout; revision: number } | null = null;
 
   constructor(id: string, route: Route, waits: (waiting: Waiting) => void) {
     this.id = id;
@@ -59,13 +61,36 @@ export class Tenant {
     this.share(sharers, nowMs);
   }
 
-  /** Shards or detours have changed, or all living proxies have now applied `revision`. */
+  layoutSeen(layout: Layout | null, revision: number): void {
+    this.#layout = layout === null ? null : { value: layout, revision };
+  }
+
+  /** Some of its keys are on their way, as of what all living proxies have applied. */
+  isMoving(revision: number): boolean {
+    return this.#layout !== null && this.#layout.revision > revision;
+  }
+
+  /** Shards, detours or layout have changed, or all living proxies have now applied `revision`. */
   reroute(revision: number): void {
-    // A shard that is starting keeps its place on the continuum: its keys must not move.
-    const targets = [...this.shards.values()].map(({ node, address, weight }) => {
+    const before = this.isMoving(revision) ? (this.#layout?.value.before ?? []) : [];
+    this.route.update(
+      this.#targets(),
+      this.detours.inForce(revision),
+      before.length === 0 ? null : before.map(({ node, weight }) => ({ name: node, weight })),
+    );
+  }
+
+  /** A shard that is starting, or not there yet, keeps its place: its keys must not move. */
+  #targets(): ShardTarget[] {
+    if (this.#layout === null) {
+      return [...this.shards.values()].map(({ node, address, weight }) => {
+        return { node, address, weight };
+      });
+    }
+    return this.#layout.value.members.map(({ node, weight }) => {
+      const address = this.shards.get(`${this.id}/${node}`)?.address ?? "";
       return { node, address, weight };
     });
-    this.route.update(targets, this.detours.inForce(revision));
   }
 
   /** There are more sharers of the limits than before, or fewer. */

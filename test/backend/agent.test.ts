@@ -424,7 +424,9 @@ describe("an ejection", () => {
     await putCache("c1", cache());
     await start("node-1");
     await start("node-2");
-    await shardSoon("c1/node-2");
+    await expect
+      .poll(async () => (await state.get("layout", "c1"))?.value.members, { timeout: WAIT_MS_MAX })
+      .toHaveLength(2);
     await eject("node-2", "first", ["node-1"]);
     const id = "c1/node-2/node-1";
     await expect

@@ -120,7 +120,9 @@ describe("what is asked of the API:", () => {
     ["token create ci --role operator", "POST /v1/tokens", { name: "ci", role: "operator" }],
     ["token delete abc --yes", "DELETE /v1/tokens/abc", undefined],
     ["plan list", "GET /v1/plans", undefined],
-    ["nodes", "GET /v1/nodes", undefined],
+    ["node list", "GET /v1/nodes", undefined],
+    ["node drain node-1 --no-wait", "PATCH /v1/nodes/node-1", { draining: true }],
+    ["node undrain node-1", "PATCH /v1/nodes/node-1", { draining: false }],
     ["proxies", "GET /v1/proxies", undefined],
     ["audit --cache app --limit 3", "GET /v1/audit?cache=app&limit=3", undefined],
   ])("%s", async (line, request, body) => {

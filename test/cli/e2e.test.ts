@@ -159,7 +159,7 @@ test("the last credential of a cache is deleted by force alone", async () => {
 
 test.each([
   "plan list",
-  "nodes",
+  "node list",
   "proxies",
   "audit",
   "cache list",

@@ -5,6 +5,7 @@ import { CACHE_COMMANDS } from "../../cli/caches.ts";
 import type { CommandTable } from "../../cli/command.ts";
 import { CREDENTIAL_COMMANDS } from "../../cli/credentials.ts";
 import { dispatch } from "../../cli/dispatch.ts";
+import { NODE_COMMANDS } from "../../cli/nodes.ts";
 import { TOKEN_COMMANDS } from "../../cli/tokens.ts";
 import { VIEW_COMMANDS } from "../../cli/views.ts";
 import { Refusal } from "../../core/runtime/process.ts";
@@ -66,14 +67,14 @@ export class FakeApi {
 
 const caches = async () => CACHE_COMMANDS;
 const credentials = async () => CREDENTIAL_COMMANDS;
-const views = async () => [...TOKEN_COMMANDS, ...VIEW_COMMANDS];
+const views = async () => [...TOKEN_COMMANDS, ...NODE_COMMANDS, ...VIEW_COMMANDS];
 export const TABLE: CommandTable = {
   cache: caches,
   credential: credentials,
   env: credentials,
   token: views,
   plan: views,
-  nodes: views,
+  node: views,
   proxies: views,
   audit: views,
 };

@@ -161,10 +161,8 @@ export class Cluster {
       await cluster.#seed();
       if (network !== undefined) cluster.#carryOver(network, proxies);
       for (let index = 1; index <= nodes; index++) {
-        const name = `node-${index}`;
         const host = network === undefined ? "127.0.0.1" : hostOfNode(index);
-        const section = { nodes: [{ name, host, engine, socketDir: temporaryFolder(name) }] };
-        cluster.nodes.push(new Member("backend", { name, ...(await ports()), url }, section));
+        await cluster.addNode(engine, host);
       }
       for (let index = 1; index <= proxies; index++) {
         const at = { name: `proxy-${index}`, ...(await ports()), url };
@@ -190,6 +188,19 @@ export class Cluster {
       throw error;
     }
     return cluster;
+  }
+
+  /** One more node, in a process of its own; resolves when that has been started. */
+  async addNode(
+    engine: "embedded" | "memcached" = "embedded",
+    host = "127.0.0.1",
+  ): Promise<Member> {
+    const name = `node-${this.nodes.length + 1}`;
+    const at = { name, ...(await ports()), url: this.etcd.url("cluster") };
+    const section = { nodes: [{ name, host, engine, socketDir: temporaryFolder(name) }] };
+    const node = new Member("backend", at, section);
+    this.nodes.push(node);
+    return node;
   }
 
   /** A session, logged in. */

@@ -179,6 +179,7 @@ const shardOf = (node: string, address: string): Shard => ({
   statsEpoch: 0,
   process: null,
   clearedFor: "",
+  layout: 0,
   state: "ready",
 });
 
