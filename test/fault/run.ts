@@ -3,14 +3,19 @@
  * memcached shards and real proxies in processes of their own, faults one after another, and a
  * history of every operation that is checked for stale reads. Prints the seed; the same seed makes
  * the same choices. `--json FILE` keeps the report, `--evidence FILE` what the proxies logged when
- * a stale value was read. Ends with 1 then.
+ * a stale value was read. Ends with 1 then. `--faults` lists them.
+ *
+ * `npm run fault -- --table [--rounds 5] [--rate 200] [--only NAME,…] [--json FILE]`: what a failing
+ * shard costs, in figures (table.ts).
  */
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { z } from "zod";
+import { describeMachine } from "../bench/machine.ts";
 import { runCampaign } from "./campaign.ts";
 import { FAULT_NAMES } from "./nemesis.ts";
 import { SUBJECT_NAMES } from "./subjects.ts";
+import { runTable, SCENARIO_NAMES, tableOf } from "./table.ts";
 
 const HOLD_MS = 5_000;
 const CALM_MS = 4_000;
@@ -24,6 +29,9 @@ const { values } = parseArgs({
     json: { type: "string" },
     evidence: { type: "string" },
     faults: { type: "boolean", default: false },
+    table: { type: "boolean", default: false },
+    rounds: { type: "string", default: "5" },
+    rate: { type: "string", default: "200" },
   },
 });
 const options = z
@@ -35,6 +43,9 @@ const options = z
     json: z.string().optional(),
     evidence: z.string().optional(),
     faults: z.boolean(),
+    table: z.boolean(),
+    rounds: z.coerce.number().int().positive(),
+    rate: z.coerce.number().positive(),
   })
   .parse(values);
 
@@ -42,6 +53,7 @@ const log = (line: string): void => console.log(line);
 
 async function main(): Promise<void> {
   if (options.faults) return log(FAULT_NAMES.join("\n"));
+  if (options.table) return makeTable();
   const { minutes, seed, subject, only } = options;
   log(`${subject}, seed ${seed}, ${minutes} minutes`);
   const report = await runCampaign({
@@ -54,6 +66,18 @@ async function main(): Promise<void> {
   log(JSON.stringify(report, null, 2));
   if (options.json !== undefined) writeFileSync(options.json, JSON.stringify(report, null, 2));
   process.exitCode = report.staleAfterConvergence > 0 ? 1 : 0;
+}
+
+async function makeTable(): Promise<void> {
+  const { rounds, rate, seed, only } = options;
+  const unknown = only.filter((name) => !SCENARIO_NAMES.includes(name));
+  if (unknown.length > 0) throw new Error(`no ${unknown} among ${SCENARIO_NAMES.join(", ")}`);
+  const machine = describeMachine();
+  const rows = await runTable({ rounds, ratePerPair: rate, seed, only, log });
+  log(tableOf(rows));
+  if (options.json !== undefined) {
+    writeFileSync(options.json, JSON.stringify({ machine, seed, rounds, rate, rows }, null, 2));
+  }
 }
 
 // Through process.exit, so that what was started is also ended.
