@@ -113,6 +113,11 @@ export class XmppClient implements XmppLink {
     return this.#session?.isUp === true;
   }
 
+  /** Ours, with the resource, as of the last login; "" before the first. */
+  get jid(): string {
+    return this.#jid;
+  }
+
   async send(message: OutgoingMessage): Promise<void> {
     const session = this.#session;
     if (session === undefined || !session.isUp) throw new Error("the XMPP link is down");

@@ -51,6 +51,7 @@ export type IgnoredReason =
   | "own"
   | "echo"
   | "room_history"
+  | "unknown_room"
   | "room_presence"
   | "room_lost"
   | "headline"

@@ -142,7 +142,9 @@ function hearMessage(stanza: Element, self: Self): Heard {
 
   const delayedAtMs = delayOf(stanza);
   if (type === "groupchat") {
-    if (self.rooms.get(bareJid(from)) === resourceOf(from)) return ignored("echo");
+    const nick = self.rooms.get(bareJid(from));
+    if (nick === undefined) return ignored("unknown_room");
+    if (nick === resourceOf(from)) return ignored("echo");
     if (delayedAtMs !== null) return ignored("room_history");
   } else {
     const receipt = childOf(stanza, "received", NS.receipts)?.attributes["id"];

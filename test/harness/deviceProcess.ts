@@ -26,10 +26,8 @@ function connect(): void {
     {
       up: (own, isResumed) => {
         jid = own;
-        if (settings.wantsCarbons && !isResumed) {
-          say('<iq type="set" id="carbons"><enable xmlns="urn:xmpp:carbons:2"/></iq>');
-        }
-        tell({ kind: "up", jid: own });
+        if (!settings.wantsCarbons || isResumed) return tell({ kind: "up", jid });
+        say('<iq type="set" id="carbons"><enable xmlns="urn:xmpp:carbons:2"/></iq>');
       },
       stanza: received,
       skipped: () => {},
@@ -52,7 +50,8 @@ function say(xml: string): void {
 
 function received(stanza: Element): void {
   if (stanza.name === "iq") {
-    const { type = "" } = stanza.attributes;
+    const { type = "", id = "" } = stanza.attributes;
+    if (id === "carbons") tell({ kind: "up", jid });
     if (type === "get" || type === "set") say(answerMarkup(stanza));
     return;
   }
