@@ -140,7 +140,14 @@ const handledStanza = z.strictObject({
 export const INCIDENT_STATES = ["open", "acknowledged", "recovering", "resolved"] as const;
 export type IncidentState = (typeof INCIDENT_STATES)[number];
 
-export const ESCALATION_REASONS = ["unreached", "unanswered", "asked", "nobody", "group"] as const;
+/** `channel`: the link was down, and what fallback there is brought no answer. */
+export const ESCALATION_REASONS = [
+  "unreached",
+  "unanswered",
+  "channel",
+  "asked",
+  "group",
+] as const;
 export type EscalationReason = (typeof ESCALATION_REASONS)[number];
 
 /** Moments at which something happens by itself, null when nothing will. */

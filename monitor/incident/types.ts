@@ -9,6 +9,7 @@ import type {
 } from "../../core/cluster/incidents.ts";
 import type { Condition } from "../condition.ts";
 import type { Channel } from "../config/paging.ts";
+import type { Shift } from "../escalate/rota.ts";
 import type { IncomingText, OutgoingMessage } from "../xmpp/link.ts";
 
 export type PagerEvent =
@@ -82,7 +83,7 @@ export type Effect =
 /** For /metrics: each is one count, or one value of a histogram. */
 export type Measure =
   | { readonly name: "opened"; readonly severity: string; readonly detectionSeconds: number }
-  | { readonly name: "escalated"; readonly reason: EscalationReason | "channel" }
+  | { readonly name: "escalated"; readonly reason: EscalationReason }
   | {
       readonly name: "notified";
       readonly stage: "accepted" | "delivered" | "displayed" | "acknowledged";
@@ -115,7 +116,46 @@ export interface PagerDocuments {
   readonly people: Documents<Person>;
 }
 
-/** Plain data, but only its documents are worth keeping. */
+/** A device of a person, as presence and pings show it. */
+export interface DeviceSeen {
+  readonly priority: number;
+  readonly show: string;
+  readonly roundTripMs: number | null;
+  /** Pings in a row without an answer. */
+  readonly misses: number;
+}
+
+/** What only this process knows; learnt anew after a restart. Each part is replaced as a whole. */
+export interface Memory {
+  readonly link: {
+    readonly isUp: boolean;
+    readonly sinceMs: number;
+    /** It was down for so long that the other channels are used at once. */
+    readonly hasFallenBack: boolean;
+  };
+  readonly quorum: { readonly isThere: boolean; readonly monitor: string };
+  readonly observedAtMs: number | null;
+  /** What is wrong now, by key. */
+  readonly present: Readonly<Record<string, Condition>>;
+  /** Since when an unresolved incident's key is not among them; by id. */
+  readonly calmSince: Readonly<Record<string, number>>;
+  /** When an incident's summary was last brought up to date; by id. */
+  readonly evidenceAt: Readonly<Record<string, number>>;
+  /** By person and full JID. */
+  readonly devices: Readonly<Record<string, Readonly<Record<string, DeviceSeen>>>>;
+  /** Who is on call, by schedule. */
+  readonly shifts: Readonly<Record<string, Shift>>;
+  readonly pingDueMs: number | null;
+  readonly peopleDueMs: number;
+  /** When a stranger was last answered, by bare JID. */
+  readonly strangers: Readonly<Record<string, number>>;
+  /** Answers by sender and stanza, the newest last. */
+  readonly answered: Readonly<Record<string, string>>;
+  readonly highestNumber: number;
+  readonly replyCount: number;
+}
+
+/** Plain data; only its documents are worth keeping. */
 export interface PagerState extends PagerDocuments {
-  readonly volatile: unknown;
+  readonly memory: Memory;
 }
