@@ -79,7 +79,7 @@ export async function startMonitor(
     wrote: (seconds) => counters.writes.observe(seconds),
   });
   const monitors = new MonitorWatch({ state, log });
-  const reception = new Reception({
+  const reception = await Reception.open({
     options,
     paging,
     counters,
@@ -87,10 +87,10 @@ export async function startMonitor(
     tell: (event) => driver.tell(event),
     linkChanged: () => void presence.publish(),
   });
-  const link = await reception.open();
+  const { link } = reception;
   const outbox = new Outbox({
-    link,
-    sendFallback: async () => ({ isTaken: false, detail: "no fallback" }),
+    linkTo: (jid) => reception.linkTo(jid),
+    sendFallback: reception.sendFallback,
     log,
     tell: (event) => driver.tell(event),
     measured: (measure) => counters.measured(measure),

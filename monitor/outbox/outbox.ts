@@ -17,14 +17,15 @@ const PING_COUNT_MAX = 600;
 /** One way beside the link; resolves with what became of it and never rejects. */
 export type SendFallback = (message: {
   readonly channel: Channel;
+  readonly person: string;
   readonly messageId: string;
   readonly body: string;
   readonly payload: Readonly<Record<string, string>>;
 }) => Promise<{ readonly isTaken: boolean; readonly detail: string }>;
 
 export interface OutboxParts {
-  /** Undefined where none is configured. */
-  readonly link: XmppLink | undefined;
+  /** The link that reaches an address; undefined where none is configured. */
+  linkTo(jid: string): XmppLink | undefined;
   readonly sendFallback: SendFallback;
   readonly log: Logger;
   tell(event: PagerEvent): void;
@@ -72,7 +73,8 @@ export class Outbox {
   }
 
   #send(message: OutgoingMessage, isSentAgain: boolean): void {
-    const { link, maySpeak, tell, log } = this.#parts;
+    const { maySpeak, tell, log } = this.#parts;
+    const link = this.#parts.linkTo(message.to);
     const unsure = (): void => {
       if (isSentAgain) tell({ kind: "unsure", messageId: message.id });
     };
@@ -87,14 +89,23 @@ export class Outbox {
   async #fallBack(effect: Extract<Effect, { kind: "fallback" }>, channel: Channel): Promise<void> {
     const { sendFallback, tell, log } = this.#parts;
     const { messageId, body, payload, person } = effect;
-    const { isTaken, detail } = await sendFallback({ channel, messageId, body, payload });
+    const { isTaken, detail } = await sendFallback({
+      channel,
+      person,
+      messageId,
+      body,
+      payload,
+    });
     log[isTaken ? "info" : "warn"]({ message: messageId, person, isTaken, detail }, "fallback");
     tell({ kind: "fellBack", messageId, isTaken, detail });
   }
 
   async #ping(jid: string, { timeoutMs }: { timeoutMs: number }): Promise<void> {
-    const { link, tell } = this.#parts;
-    const roundTripMs = (await link?.ping(jid, timeoutMs).catch(() => null)) ?? null;
+    const { tell, linkTo } = this.#parts;
+    const roundTripMs =
+      (await linkTo(jid)
+        ?.ping(jid, timeoutMs)
+        .catch(() => null)) ?? null;
     tell({ kind: "pinged", jid, roundTripMs });
   }
 }

@@ -1,15 +1,20 @@
 /**
- * The other direction: what comes over the link becomes events of the pager, with what whoever takes
- * over has to know from before: whether the link is up and which devices are there. Rooms of the
- * policies are entered whenever it comes up.
+ * All ways to people, and what comes back on them: the link, the account elsewhere and the webhooks.
+ * What comes becomes events of the pager, with what whoever takes over has to know from before:
+ * whether the link is up and which devices are there. Rooms are entered whenever it comes up.
  */
 import type { Logger } from "../../core/runtime/log.ts";
 import type { PagingConfig } from "../config/paging.ts";
+import type { Fallback } from "../fallback/fallback.ts";
+import { Webhook } from "../fallback/webhook.ts";
+import { XmppFallback } from "../fallback/xmppFallback.ts";
 import type { PagerEvent } from "../incident/types.ts";
 import type { MonitorCounters } from "../metrics.ts";
 import type { MonitorOptions } from "../options.ts";
+import { bareJid } from "../xmpp/jid.ts";
 import type { XmppEvents, XmppLink } from "../xmpp/link.ts";
 import { openXmppLink } from "../xmpp/open.ts";
+import type { SendFallback } from "./outbox.ts";
 
 /** Devices that are remembered; the group of a team has a few dozen. */
 const DEVICE_COUNT_MAX = 1_000;
@@ -17,7 +22,7 @@ const DEVICE_COUNT_MAX = 1_000;
 type Presence = Extract<PagerEvent, { kind: "presence" }>;
 
 export interface ReceptionParts {
-  readonly options: Pick<MonitorOptions, "name" | "xmpp">;
+  readonly options: Pick<MonitorOptions, "name" | "xmpp" | "fallbackXmpp" | "webhooks">;
   readonly paging: PagingConfig;
   readonly counters: MonitorCounters;
   readonly log: Logger;
@@ -29,30 +34,66 @@ export interface ReceptionParts {
 export class Reception {
   readonly #parts: ReceptionParts;
   readonly #present = new Map<string, Presence>();
-  #link: XmppLink | undefined;
+  readonly #webhooks = new Map<string, Fallback>();
+  readonly #linkElsewhere: XmppLink | undefined;
+  readonly #elsewhere: XmppFallback | undefined;
+  /** Bare JIDs that are reached over the account elsewhere. */
+  readonly #jidsElsewhere: ReadonlySet<string>;
+  /** Undefined where none is configured. */
+  readonly link: XmppLink | undefined;
 
-  constructor(parts: ReceptionParts) {
+  private constructor(
+    parts: ReceptionParts,
+    links: { link: XmppLink | undefined; elsewhere: XmppLink | undefined },
+  ) {
     this.#parts = parts;
+    this.link = links.link;
+    this.#linkElsewhere = links.elsewhere;
+    if (links.elsewhere !== undefined) {
+      this.#elsewhere = new XmppFallback("fallbackXmpp", links.elsewhere);
+    }
+    for (const [name, options] of Object.entries(parts.options.webhooks)) {
+      this.#webhooks.set(name, new Webhook({ name, options }));
+    }
+    this.#jidsElsewhere = new Set(jidsElsewhere(parts.paging));
   }
 
-  /** The link, not started yet; undefined where none is configured. */
-  async open(): Promise<XmppLink | undefined> {
-    const { xmpp, name } = this.#parts.options;
-    if (xmpp === undefined) return undefined;
-    this.#link = await openXmppLink({ ...xmpp, resource: `memward-${name}` });
-    return this.#link;
+  /** Nothing is connected before `start`. What XMPP costs is loaded where it is configured. */
+  static async open(parts: ReceptionParts): Promise<Reception> {
+    const { xmpp, fallbackXmpp, name } = parts.options;
+    const resource = `memward-${name}`;
+    const open = (account: typeof xmpp) => account && openXmppLink({ ...account, resource });
+    return new Reception(parts, { link: await open(xmpp), elsewhere: await open(fallbackXmpp) });
   }
 
   start(): void {
-    this.#link?.start(this.#events());
+    this.link?.start(this.#events());
+    this.#elsewhere?.start(this.#eventsElsewhere());
   }
 
   async close(): Promise<void> {
-    await this.#link?.close();
+    const ways = [this.link, this.#elsewhere, ...this.#webhooks.values()];
+    await Promise.all(ways.map((way) => way?.close()));
   }
 
+  /** Who wrote to us over the account elsewhere is answered there. */
+  linkTo(jid: string): XmppLink | undefined {
+    return this.#jidsElsewhere.has(bareJid(jid)) ? this.#linkElsewhere : this.link;
+  }
+
+  readonly sendFallback: SendFallback = async ({ channel, messageId, body, payload, person }) => {
+    const isXmpp = "xmpp" in channel;
+    const way = isXmpp ? this.#elsewhere : this.#webhooks.get(channel.webhook);
+    const name = isXmpp ? `xmpp ${channel.xmpp}` : `webhook ${channel.webhook}`;
+    if (way === undefined) return { isTaken: false, detail: `${name}: not configured` };
+    const to = isXmpp ? channel.xmpp : person;
+    const outcome = await way.send({ id: messageId, to, body, payload });
+    if (outcome.ok) return { isTaken: true, detail: `${name} after ${Math.round(outcome.ms)} ms` };
+    return { isTaken: false, detail: `${name}: ${outcome.failure} ${outcome.detail}`.trim() };
+  };
+
   facts(): readonly PagerEvent[] {
-    const isUp = this.#link?.isUp === true;
+    const isUp = this.link?.isUp === true;
     return [{ kind: "link", isUp }, ...(isUp ? this.#present.values() : [])];
   }
 
@@ -77,6 +118,26 @@ export class Reception {
     };
   }
 
+  /** Of that account only what people say counts: its messages are sent and resent on their own. */
+  #eventsElsewhere(): XmppEvents {
+    const { log } = this.#parts;
+    const { received, displayed, text, ignored } = this.#events();
+    return {
+      received,
+      displayed,
+      text,
+      ignored,
+      up: () => log.info("the link to the fallback XMPP server is up"),
+      down: (reason, detail) => {
+        log.warn({ reason, detail }, "the link to the fallback XMPP server is down");
+      },
+      accepted: () => {},
+      unsure: () => {},
+      bounced: () => {},
+      presence: () => {},
+    };
+  }
+
   #up(): void {
     const { tell, counters, log, paging, options } = this.#parts;
     counters.linkUps++;
@@ -84,7 +145,7 @@ export class Reception {
     tell({ kind: "link", isUp: true });
     this.#parts.linkChanged();
     for (const room of roomsOf(paging)) {
-      this.#link?.join(room, `memward-${options.name}`).catch((error: unknown) => {
+      this.link?.join(room, `memward-${options.name}`).catch((error: unknown) => {
         log.warn({ err: error, room }, "the room cannot be entered");
       });
     }
@@ -97,6 +158,12 @@ export class Reception {
       this.#present.set(from, presence);
     }
     this.#parts.tell(presence);
+  }
+}
+
+function* jidsElsewhere({ people }: PagingConfig): Generator<string> {
+  for (const { fallback } of Object.values(people)) {
+    for (const channel of fallback) if ("xmpp" in channel) yield bareJid(channel.xmpp);
   }
 }
 
