@@ -56,7 +56,6 @@ export class Driver {
   #era = 0;
   #isStepping = false;
   #lookedAtMs = Number.NEGATIVE_INFINITY;
-  #hadConditions = false;
   #deadlineMs: number | null = null;
   readonly #toldOrders = new Set<string>();
   droppedCount = 0;
@@ -134,7 +133,6 @@ export class Driver {
     const atMs = this.#parts.clock.nowMs();
     this.#waiting = [...first.map((event) => ({ event, atMs })), ...before];
     this.#lookedAtMs = Number.NEGATIVE_INFINITY;
-    this.#hadConditions = true;
     if (isThere) this.#tellOrders();
     log.info({ stance, incidents: documents.ids("incident").length }, "this monitor speaks now");
     void this.#stepAll();
@@ -172,10 +170,8 @@ export class Driver {
     const unixMs = clock.unixMs();
     if (clock.nowMs() - this.#lookedAtMs >= CONDITIONS_INTERVAL_MS) {
       this.#lookedAtMs = clock.nowMs();
-      const conditions = this.#parts.conditions(unixMs);
-      // That all is well has to be said once; then nothing is news.
-      if (conditions.length > 0 || this.#hadConditions) this.tell({ kind: "observed", conditions });
-      this.#hadConditions = conditions.length > 0;
+      // Also that all is well, again and again: silence is no calm, and nobody would recover.
+      this.tell({ kind: "observed", conditions: this.#parts.conditions(unixMs) });
     }
     if (this.#deadlineMs !== null && unixMs >= this.#deadlineMs) this.tell({ kind: "tick" });
   }
