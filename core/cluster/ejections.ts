@@ -15,6 +15,7 @@ const HARD: Readonly<Record<SuspicionReason, boolean>> = {
   unreachable: true,
   stalled: true,
   timeouts: true,
+  broken: true,
   unconfirmed: true,
   unproven: true,
   probe_failed: true,

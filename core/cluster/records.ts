@@ -272,6 +272,7 @@ export const SUSPICIONS = [
   "unreachable",
   "stalled",
   "timeouts",
+  "broken",
   // It may still come to apply a change that nobody was told of: one proxy is enough to say so.
   "unconfirmed",
   "unproven",

@@ -1,6 +1,7 @@
 /**
  * What one worker thinks of the shards it talks to. Hard failures count at once: refused,
- * unreachable, stalled, three timeouts in a row. Soft ones are found by comparing the shards of a cache with each other (detector.ts), from counters that
+ * unreachable, stalled, three timeouts in a row, three broken connections in a second. Soft ones
+ * are found by comparing the shards of a cache with each other (detector.ts), from counters that
  * the hot path keeps anyway. Nothing is done about it here: whoever is told decides for all.
  *
  *     trusted -> suspected -> trusted       by what traffic shows, while the shard is in routing
@@ -15,6 +16,9 @@ import type { Route, ShardLinks } from "./route.ts";
 
 /** Timeouts in a row that are no accident. */
 const TIMEOUTS_MAX = 3;
+/** And connections that broke, one after another, within this time. */
+const BREAKS_MAX = 3;
+const BREAKS_WITHIN_MS = 1_000;
 /** A suspicion is over when nothing has fed it for so long. */
 const TRUST_AFTER_MS = 2_000;
 /** What is slow: at least this, and so many times what is usual. */
@@ -42,6 +46,16 @@ const SUSPICION_OF: Partial<Record<Trouble, SuspicionReason>> = {
   outcomes_unknown: "unconfirmed",
 };
 
+/** One of them is an accident, or a restart; several are a shard that nobody can use. */
+const BREAKS: ReadonlySet<Trouble> = new Set<LinkFailure>([
+  "reset",
+  "closed_by_shard",
+  "not_valid",
+  "broken_reply",
+  "trailing_data",
+  "opaque_mismatch",
+]);
+
 export interface HealthEvents {
   /** Told again with everything that feeds the suspicion. */
   suspected(node: string, reason: SuspicionReason): void;
@@ -56,6 +70,8 @@ export class Health {
   #watched: Watched[] = [];
   #idleTicks = 0;
   readonly #suspectedAtMs = new Map<string, number>();
+  /** When connections broke last, by node; at most BREAKS_MAX of each. */
+  readonly #brokeAtMs = new Map<string, number[]>();
   /** From where on an operation counted as slow in the last tick. */
   slowMs = SLOW_MS_MIN;
 
@@ -66,11 +82,18 @@ export class Health {
 
   /** A connection to `shard` has failed, or what it did with a mutation cannot be found out. */
   troubled(shard: ShardLinks, trouble: Trouble, nowMs: number): void {
-    const suspicion = SUSPICION_OF[trouble];
+    const suspicion = this.#breaksAgain(shard, trouble, nowMs) ? "broken" : SUSPICION_OF[trouble];
     if (suspicion === undefined) return;
     // A stand-in that has to go takes the shard beside it along: both are behind the same way.
     if (shard.standsInFor !== null && trouble !== "outcomes_unknown") return;
     this.#suspect(shard.node, suspicion, nowMs);
+  }
+
+  #breaksAgain({ node }: ShardLinks, trouble: Trouble, nowMs: number): boolean {
+    if (!BREAKS.has(trouble)) return false;
+    const breaks = [...(this.#brokeAtMs.get(node) ?? []), nowMs].slice(-BREAKS_MAX);
+    this.#brokeAtMs.set(node, breaks);
+    return breaks.length === BREAKS_MAX && nowMs - breaks[0]! < BREAKS_WITHIN_MS;
   }
 
   /** Every TICK_MS. */
@@ -118,8 +141,8 @@ export class Health {
     this.#watched = shards.map((shard) => before.get(shard) ?? new Watched(shard));
     this.#detector = shards.length > 1 ? new Detector(shards.length) : null;
     const nodes = new Set(shards.map(({ node }) => node));
-    for (const node of [...this.#suspectedAtMs.keys()]) {
-      if (!nodes.has(node)) this.#suspectedAtMs.delete(node);
+    for (const known of [this.#suspectedAtMs, this.#brokeAtMs]) {
+      for (const node of [...known.keys()]) if (!nodes.has(node)) known.delete(node);
     }
   }
 

@@ -3,6 +3,7 @@ import { beforeEach, describe, expect, test } from "vitest";
 import { Loop } from "../../../core/io/loop.ts";
 import { seededRandom } from "../../../core/runtime/random.ts";
 import { TICK_MS } from "../../../proxy/routing/detector.ts";
+import type { LinkFailure } from "../../../proxy/routing/link.ts";
 import { Route, type ShardLinks } from "../../../proxy/routing/route.ts";
 import { Slots } from "../../../proxy/routing/slots.ts";
 import { Sweep } from "../../../proxy/routing/sweep.ts";
@@ -42,7 +43,7 @@ function tick(ticks: number, latencies: Record<string, number> = {}): void {
   }
 }
 
-const failed = (node: string, reason: "refused" | "closed_by_shard"): void =>
+const failed = (node: string, reason: LinkFailure): void =>
   route.health.troubled(shard(node), reason, nowMs);
 
 describe("a shard is suspected", () => {
@@ -51,10 +52,25 @@ describe("a shard is suspected", () => {
     expect(told).toEqual(["n1 refused"]);
   });
 
-  test("not when a connection was closed", () => {
+  test("not when a connection was closed, or two at once", () => {
+    failed("n1", "closed_by_shard");
     failed("n1", "closed_by_shard");
     tick(5);
     expect(told).toEqual([]);
+  });
+
+  test("when connections to it break one after another, not now and then", () => {
+    for (let times = 0; times < 5; times++) {
+      failed("n1", "closed_by_shard");
+      tick(6);
+    }
+    expect(told).toEqual([]);
+    failed("n2", "reset");
+    tick(3);
+    failed("n2", "closed_by_shard");
+    tick(3);
+    failed("n2", "broken_reply");
+    expect(told).toEqual(["n2 broken"]);
   });
 
   test("after three timeouts in a row", () => {
