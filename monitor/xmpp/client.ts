@@ -39,6 +39,13 @@ const DELAY_MS_MAX_FOR: Partial<Record<DownReason, number>> = {
   no_mechanism: 30_000,
   no_stream_management: 30_000,
 };
+/** After these the session is over: resumed, it would go on with what ended it. */
+const NEVER_RESUMED: ReadonlySet<DownReason> = new Set([
+  "stopped",
+  "malformed",
+  "too_large",
+  "conflict",
+]);
 /** A session that lasted so long was a good one: the next pause is the shortest again. */
 const GOOD_SESSION_MS_MIN = 5_000;
 const ASKED_MAX = 256;
@@ -222,7 +229,7 @@ export class XmppClient implements XmppLink {
     for (const id of [...this.#asked.keys()]) this.#answered(id, null);
     // Two of one resource would throw each other out for ever.
     if (reason === "conflict") this.#resource = randomResource();
-    if (this.#management.id === "" || reason === "stopped") {
+    if (this.#management.id === "" || NEVER_RESUMED.has(reason)) {
       for (const { messageId } of this.#management.abandon()) {
         if (messageId !== null) this.#events?.unsure(messageId);
       }
