@@ -75,6 +75,8 @@ export interface AgentParts {
   state: ClusterState;
   log: Logger;
   engine: Engine;
+  /** For stand-ins; the other one if absent. */
+  standInEngine?: Engine;
 }
 
 export class Agent {
@@ -106,7 +108,7 @@ export class Agent {
 
   constructor(parts: AgentParts) {
     this.#parts = parts;
-    const { state, log, engine } = parts;
+    const { state, log, engine: own, standInEngine: engine = own } = parts;
     this.#standIns = new StandIns({ state, log, engine, node: parts.options.name });
     this.#layouts = new Layouts({
       state,
@@ -521,7 +523,9 @@ export class Agent {
     const closed = [...this.shards.values()].map(({ shard }) => shard.close());
     await Promise.all([...closed, ...this.#closing.values()]);
     await this.#presence.end();
-    await this.#parts.engine.close();
+    const { engine, standInEngine = engine } = this.#parts;
+    if (standInEngine !== engine) await standInEngine.close();
+    await engine.close();
   }
 }
 

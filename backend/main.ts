@@ -20,6 +20,13 @@ export interface BackendContext {
   log: Logger;
 }
 
+/** Stand-ins have no time to wait for a process, and there may be a hundred at once. */
+function standInEngineOf(engine: Engine, { node, sockets, loop }: Parts): Engine {
+  const { host, advertise } = node;
+  if (engine.name === "embedded") return engine;
+  return new EmbeddedEngine({ loop, sockets, host, advertise, isGuest: true });
+}
+
 type Parts = { node: NodeOptions; sockets: SocketDirectory; loop: Loop; log: Logger };
 
 const ENGINES: Record<NodeOptions["engine"], (parts: Parts) => Promise<Engine>> = {
@@ -52,7 +59,8 @@ export async function startBackend(
           throw error;
         },
       );
-      const agent = new Agent({ options: node, state, log: nodeLog, engine });
+      const standInEngine = standInEngineOf(engine, { node, sockets, loop, log: nodeLog });
+      const agent = new Agent({ options: node, state, log: nodeLog, engine, standInEngine });
       agents.push(agent);
       await agent.start();
     }

@@ -2,9 +2,13 @@
  * Fresh shards on this node for the keys of shards elsewhere that are out of routing. Each is made
  * empty for one ejection and goes with it, so nothing of an earlier one can ever be read. It has
  * the size of its part of what it stands in for; for a while the node uses that much more.
+ *
+ * Clients wait for them, and a node that dies takes a shard of every cache along: so all of them are
+ * published in one commit.
  */
+import { CHANGES_MAX } from "../core/cluster/changes.ts";
 import type { Ejection, Shard as ShardRecord } from "../core/cluster/records.ts";
-import type { ClusterState } from "../core/cluster/state.ts";
+import type { Change, ClusterState } from "../core/cluster/state.ts";
 import type { Logger } from "../core/runtime/log.ts";
 import type { Engine, EngineShard } from "./engine.ts";
 
@@ -66,10 +70,14 @@ export class StandIns {
       // One of another serial takes its place: nobody may wait for the old one.
       if (ejection !== undefined || appliedByAll >= open.closeAfter) await this.#close(id, open);
     }
+    const opened: Change[] = [];
     for (const [id, { value }] of ejections) {
       if (!this.#isAsked(value) || this.#open.has(id)) continue;
       const bytes = (shards.get(id)?.bytes ?? 0) / value.standIns.length;
-      await this.#openFor(id, value, Math.max(BYTES_MIN, Math.ceil(bytes)));
+      opened.push(await this.#openFor(id, value, Math.max(BYTES_MIN, Math.ceil(bytes))));
+    }
+    for (let at = 0; at < opened.length; at += CHANGES_MAX) {
+      await this.#parts.state.commit(opened.slice(at, at + CHANGES_MAX));
     }
   }
 
@@ -81,8 +89,9 @@ export class StandIns {
     return standIns.includes(this.#parts.node);
   }
 
-  async #openFor(id: string, ejection: Ejection, bytes: number): Promise<void> {
-    const { engine, node, state, log } = this.#parts;
+  /** Its record, to be written. */
+  async #openFor(id: string, ejection: Ejection, bytes: number): Promise<Change> {
+    const { engine, node, log } = this.#parts;
     const { serial, cache, node: ejected } = ejection;
     const shard = await engine.open({
       id: `${id}/${node}`,
@@ -92,8 +101,8 @@ export class StandIns {
     });
     this.#open.set(id, { serial, shard, closeAfter: null });
     const value = { cache, node: ejected, host: node, serial, address: shard.address };
-    await state.commit([{ kind: "standIn", id: `${id}/${node}`, value }]);
     log.info({ shard: id, address: shard.address, bytes }, "stand-in opened");
+    return { kind: "standIn", id: `${id}/${node}`, value };
   }
 
   async #close(id: string, { shard }: Open): Promise<void> {

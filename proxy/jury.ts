@@ -34,8 +34,11 @@ const RETRY_DELAY_MS = 500;
 const PROBE_INTERVAL_MS = 250;
 /** A canary that takes longer is no sign of health. */
 const PROBE_QUICK_MS = 50;
-/** One that takes longer confirms that a shard is slow: the least that counts as slow anywhere. */
+/** The same on a starved machine. */
+const PROBE_QUICK_STARVED_MS = 250;
+/** A canary confirms that a shard is slow if it takes longer than this and than four of a sibling. */
 const PROBE_SLOW_MS = 5;
+const PROBE_SLOW_FACTOR = 4;
 const PROBES_MIN = 3;
 const PROBATION_MS_MIN = 1_000;
 const PROBATION_MS_MAX = 60_000;
@@ -53,9 +56,28 @@ export interface JuryParts {
   log: Logger;
   /** Name of this proxy. */
   proxy: string;
-  /** How long a canary took at this address, in milliseconds; null when it failed. */
-  probe(address: string): Promise<number | null>;
+  /** How long a canary took at this address, in milliseconds; null if it failed or took longer. */
+  probe(address: string, msMax: number): Promise<number | null>;
+  /** This machine has too little CPU: whoever is late may be healthy. */
+  isStarved(): boolean;
 }
+
+/** How a suspicion is looked into: so many canaries, one each `intervalMs`. */
+type Look = { canaryCount: number; intervalMs: number; msMax: number };
+const LOOKS: Record<"hard" | "soft", Record<"calm" | "starved", Look>> = {
+  // Any answer clears it: on a starved machine a shard gets some seconds for one.
+  hard: {
+    calm: { canaryCount: 1, intervalMs: 0, msMax: PROBE_MS_MAX },
+    starved: { canaryCount: 8, intervalMs: 250, msMax: 1_000 },
+  },
+  // Most of them have to be slow, compared with those of the siblings.
+  soft: {
+    calm: { canaryCount: 3, intervalMs: 50, msMax: PROBE_MS_MAX },
+    starved: { canaryCount: 9, intervalMs: 250, msMax: 1_000 },
+  },
+};
+/** Siblings that are asked, too; more would say nothing new. */
+const SIBLING_COUNT_MAX = 8;
 
 /** A shard that is out, as this proxy probes it. */
 type Probing = {
@@ -170,17 +192,20 @@ export class Jury {
     const address = found?.shards.get(node)?.address;
     if (found === undefined || address === undefined || this.#confirming.has(shardId)) return;
     this.#confirming.add(shardId);
-    const siblings = [...found.shards].filter(
-      ([name]) => name !== node && !found.ejections.has(name),
-    );
-    const quickMs = reason === "slow" ? PROBE_SLOW_MS : PROBE_MS_MAX;
-    const [isWell, ...others] = await Promise.all(
-      [address, ...siblings.map(([, shard]) => shard.address)].map((one) =>
-        this.#answersMostly(one, { quickMs, probeCount: reason === "slow" ? 3 : 1 }),
-      ),
-    );
+    const siblings = [...found.shards]
+      .filter(([name]) => name !== node && !found.ejections.has(name))
+      .map(([, shard]) => shard.address)
+      .slice(0, SIBLING_COUNT_MAX);
+    const kind = reason === "slow" ? "soft" : "hard";
+    // Nobody is refused because a machine is slow.
+    const isStarved = reason !== "refused" && this.#parts.isStarved();
+    const look = LOOKS[kind][isStarved ? "starved" : "calm"];
+    const isSick =
+      kind === "soft"
+        ? await this.#isSlower(address, siblings, look)
+        : await this.#isSilent(address, siblings, look);
     this.#confirming.delete(shardId);
-    if (isWell || !others.some(Boolean) || this.#ejectionOf(shardId) !== undefined) return;
+    if (!isSick || this.#ejectionOf(shardId) !== undefined) return;
     this.#hold(shardId, reason);
   }
 
@@ -189,17 +214,47 @@ export class Jury {
     void this.#publish();
   }
 
-  /** Whether more than half of the canaries come back in time; they are sent one by one. */
-  async #answersMostly(
-    address: string,
-    { quickMs, probeCount }: { quickMs: number; probeCount: number },
-  ): Promise<boolean> {
-    let quickCount = 0;
-    for (let i = 0; i < probeCount; i++) {
-      const durationMs = await this.#parts.probe(address);
-      if (durationMs !== null && durationMs <= quickMs) quickCount++;
-    }
-    return quickCount * 2 > probeCount;
+  /** None of its canaries comes back, but one of a sibling does: nobody waits for the others. */
+  async #isSilent(address: string, siblings: readonly string[], look: Look): Promise<boolean> {
+    const anySibling = Promise.any(siblings.map((sibling) => this.#answer(sibling, look)));
+    const [isWell, isNotUs] = await Promise.all(
+      [this.#answer(address, look), anySibling].map((answer) =>
+        answer.then(
+          () => true,
+          () => false,
+        ),
+      ),
+    );
+    return isWell === false && isNotUs === true;
+  }
+
+  /** Resolves with the first canary that comes back; rejects when none does. */
+  #answer(address: string, look: Look): Promise<number> {
+    const came = this.#canaries(address, look).map(async (canary) => {
+      const durationMs = await canary;
+      if (durationMs === null) throw new Error("no answer");
+      return durationMs;
+    });
+    return Promise.any(came);
+  }
+
+  /** Most of its canaries take much longer than those of the middle one of its siblings. */
+  async #isSlower(address: string, siblings: readonly string[], look: Look): Promise<boolean> {
+    const [own = null, ...others] = await Promise.all(
+      [address, ...siblings].map(async (one) =>
+        middleOf(await Promise.all(this.#canaries(one, look))),
+      ),
+    );
+    const usual = middleOf(others);
+    if (usual === null) return false;
+    return own === null || own > Math.max(PROBE_SLOW_MS, PROBE_SLOW_FACTOR * usual);
+  }
+
+  #canaries(address: string, { canaryCount, intervalMs, msMax }: Look): Promise<number | null>[] {
+    return Array.from({ length: canaryCount }, async (_, index) => {
+      if (index > 0) await sleep(index * intervalMs);
+      return this.#parts.probe(address, msMax);
+    });
   }
 
   trust(shardId: string): void {
@@ -423,15 +478,23 @@ export class Jury {
     // Before it was emptied there is nothing to return to.
     if (shard === undefined || shard.clearedFor !== probing.serial) return;
     probing.isUnderWay = true;
-    const durationMs = await this.#parts.probe(shard.address);
+    const durationMs = await this.#parts.probe(shard.address, PROBE_MS_MAX);
     probing.isUnderWay = false;
     if (this.#probings.get(shardId) !== probing) return;
-    const isGood = durationMs !== null && durationMs <= PROBE_QUICK_MS;
+    const quickMs = this.#parts.isStarved() ? PROBE_QUICK_STARVED_MS : PROBE_QUICK_MS;
+    const isGood = durationMs !== null && durationMs <= quickMs;
     probing.goodCount = isGood ? probing.goodCount + 1 : 0;
     if (probing.goodCount >= PROBES_MIN) this.#mine.delete(shardId);
     else if (!isGood) this.#mine.set(shardId, "probe_failed");
     void this.#publish();
   }
+}
+
+/** Of an even number the lower one; null is the largest. */
+function middleOf(durationsMs: readonly (number | null)[]): number | null {
+  const sorted = durationsMs.map((one) => one ?? Number.POSITIVE_INFINITY).sort((a, b) => a - b);
+  const middle = sorted[(sorted.length - 1) >> 1] ?? Number.POSITIVE_INFINITY;
+  return Number.isFinite(middle) ? middle : null;
 }
 
 function put<T>(into: Map<string, T>, key: string, value: T | null): void {

@@ -73,7 +73,8 @@ export async function startProxy(
     state,
     log,
     proxy: options.name,
-    probe: (address) => probe(first.services.loop, address),
+    probe: (address, msMax) => probe(first.services.loop, address, msMax),
+    isStarved: () => first.starvation.isStarved,
   });
   const bound = await first.start();
   advertised =

@@ -7,6 +7,7 @@ import { Loop } from "../core/io/loop.ts";
 import type { Listening } from "../core/io/wire.ts";
 import { collectGarbage } from "../core/runtime/memory.ts";
 import { random } from "../core/runtime/random.ts";
+import { Starvation } from "../core/runtime/starvation.ts";
 import { Admission } from "./client/admission.ts";
 import { listen } from "./client/listener.ts";
 import { type Services, SessionCounters } from "./client/services.ts";
@@ -31,6 +32,8 @@ const STORM_SESSION_COUNT = 1000;
 const CALM_MS = 1000;
 const RETRY_DELAY_MS = 10;
 const DRAIN_INTERVAL_MS = 5;
+/** On a starved machine shards get so many times longer before they are fenced. */
+const STARVED_PATIENCE = 5;
 /** How often those whom a limit makes wait are looked after. */
 const WAKE_INTERVAL_MS = 10;
 
@@ -48,6 +51,8 @@ export interface WorkerEvents {
 
 export class Worker {
   readonly services: Services;
+  readonly starvation: Starvation;
+  readonly #sweep: Sweep;
   readonly #options: ProxyOptions;
   readonly #listeners: Listening[] = [];
   #upkeep: NodeJS.Timeout | null = null;
@@ -64,6 +69,8 @@ export class Worker {
     const loop = new Loop({ io: options.io, hosts: options.nodeHosts });
     const slots = new Slots();
     const sweep = new Sweep(loop);
+    this.starvation = new Starvation({ nowMs: loop.nowMs });
+    this.#sweep = sweep;
     const linkOptions = { loop, slots, sweep, random, events: { transition: events.linkChanged } };
     this.services = {
       loop,
@@ -164,6 +171,8 @@ export class Worker {
   #keepUp(): void {
     const { loop, anonymous, directory } = this.services;
     loop.turn();
+    this.starvation.tick(loop.nowMs, UPKEEP_INTERVAL_MS);
+    this.#sweep.patience = this.starvation.isStarved ? STARVED_PATIENCE : 1;
     for (const { route } of directory.tenants.values()) route.health.tick(loop.nowMs);
     const openedBeforeMs = loop.nowMs - this.#options.loginTimeoutSeconds * 1000;
     for (const session of anonymous) {

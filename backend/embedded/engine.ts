@@ -29,6 +29,8 @@ export interface EmbeddedParts {
   /** Listens on TCP here instead of unix sockets, reached by the name `advertise`. */
   readonly host?: string | undefined;
   readonly advertise?: string | undefined;
+  /** The directory of the sockets is closed by somebody else. */
+  readonly isGuest?: boolean;
 }
 
 export class EmbeddedEngine implements Engine {
@@ -97,7 +99,7 @@ export class EmbeddedEngine implements Engine {
   async close(): Promise<void> {
     this.#isClosed = true;
     this.#ticking.stop();
-    await this.#parts.sockets.close();
+    if (this.#parts.isGuest !== true) await this.#parts.sockets.close();
   }
 }
 
@@ -130,8 +132,12 @@ class EmbeddedShard implements EngineShard {
     this.shard.store.items.limit = bytes;
   }
 
-  /** Commands are executed as they are read, so none is left over from before. */
-  async empty(): Promise<void> {
+  /**
+   * Commands are executed as they are read. Those that were not read yet are on connections, in the
+   * kernel or on the way: of a fenced shard they go with their connections.
+   */
+  async empty(reason: "flushed" | "fenced"): Promise<void> {
+    if (reason === "fenced") this.#server.disconnect();
     this.shard.store.flush(0);
     this.generation++;
   }

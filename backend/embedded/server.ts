@@ -40,6 +40,11 @@ export class ShardServer {
     if (this.#sessions.size === 0) this.#whenEmpty();
   }
 
+  /** Closes all connections: what they still bring is read by nobody. New ones are welcome. */
+  disconnect(): void {
+    for (const session of [...this.#sessions]) session.destroy();
+  }
+
   /** Stops accepting, answers what was read, closes; who does not read does not hold us up. */
   async drain(): Promise<void> {
     this.#listening?.close();

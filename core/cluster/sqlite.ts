@@ -28,6 +28,9 @@ import {
 
 /** A watcher that is further behind is reset. A few MB of file. */
 const HISTORY_REVISIONS_MAX = 10_000;
+/** After something has changed, answers to it are soon to come: these polls follow each other. */
+const LIVELY_POLL_MS = 5;
+const LIVELY_MS = 250;
 /** Told to one watcher in one turn of the event loop; the rest follows in the next turns. */
 const REVISIONS_PER_TURN_MAX = 500;
 /** Tries of a locked file: 1, 2, 3 … 20, 20 ms apart, STATE_PATIENCE_MS together. */
@@ -71,7 +74,10 @@ class SqliteState implements ClusterState {
   readonly #leases: Leases;
   readonly #historyRevisionsMax: number;
   readonly #troubled: (error: unknown) => void;
+  readonly #clock: Clock;
   readonly #timer: Timer;
+  #lively: Timer | undefined;
+  #livelyUntilMs = 0;
   readonly #watchings = new Set<Watching>();
   /** A telling already planned for the end of this turn. */
   #telling: NodeJS.Immediate | undefined;
@@ -94,6 +100,7 @@ class SqliteState implements ClusterState {
     this.#leases = new Leases(this.#database, clock);
     this.#historyRevisionsMax = historyRevisionsMax;
     this.#troubled = troubled;
+    this.#clock = clock;
     this.#timer = every(pollMs, () => this.#poll());
   }
 
@@ -144,6 +151,7 @@ class SqliteState implements ClusterState {
     if (this.#closed) return;
     this.#closed = true;
     this.#timer.stop();
+    this.#lively?.stop();
     clearImmediate(this.#telling);
     this.#watchings.clear();
     this.#database.close();
@@ -223,6 +231,17 @@ class SqliteState implements ClusterState {
     });
   }
 
+  /** A change is often answered by others: that who leaves a shard waits for who leaves it, too. */
+  #beLively(): void {
+    this.#livelyUntilMs = this.#clock.nowMs() + LIVELY_MS;
+    this.#lively ??= every(LIVELY_POLL_MS, () => {
+      this.#poll();
+      if (this.#clock.nowMs() < this.#livelyUntilMs) return;
+      this.#lively?.stop();
+      this.#lively = undefined;
+    });
+  }
+
   /** Others may have reaped, or the holder renewed, since we looked: look again in the lock. */
   #reap(): void {
     this.#writeNow(() => {
@@ -255,6 +274,7 @@ class SqliteState implements ClusterState {
     for (const watching of this.#watchings) {
       const news = this.#newsSince(watching.revision);
       if (news.isMore) isMore = true;
+      if (news.revisions.size > 0) this.#beLively();
       if (news.isReset) watching.watcher.reset?.();
       for (const [revision, seen] of news.revisions) {
         // The watcher may have closed itself, or all of us, while it was told.

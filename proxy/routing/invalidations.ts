@@ -85,11 +85,12 @@ export class Invalidations {
     return this.#unknown.size > 0 || this.#isOverflown;
   }
 
-  /** What is unknown has been so for too long, or is too much. */
-  isOverdue(nowMs: number): boolean {
+  /** What is unknown has been so for too long (times `patience`), or is too much. */
+  isOverdue(nowMs: number, patience: number): boolean {
     if (this.#isOverflown) return true;
+    const fenceAfterMs = FENCE_AFTER_MS * patience;
     for (const { isRepeat, sinceMs } of this.#unknown.values()) {
-      if (!isRepeat && nowMs - sinceMs >= FENCE_AFTER_MS) return true;
+      if (!isRepeat && nowMs - sinceMs >= fenceAfterMs) return true;
     }
     return false;
   }

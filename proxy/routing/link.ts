@@ -338,7 +338,7 @@ export class Link implements Connecting, Carrier {
 
   #tellUnknown(nowMs: number): void {
     if (nowMs - this.#unknownToldAtMs < UNKNOWN_INTERVAL_MS) return;
-    if (!this.#unknown.isOverdue(nowMs)) return;
+    if (!this.#unknown.isOverdue(nowMs, this.#options.sweep.patience)) return;
     this.#unknownToldAtMs = nowMs;
     this.#options.owner.outcomesUnknown();
   }

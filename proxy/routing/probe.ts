@@ -7,7 +7,7 @@ import type { Loop } from "../../core/io/loop.ts";
 import { type Connecting, endpointOf } from "../../core/io/wire.ts";
 import { clock } from "../../core/runtime/clock.ts";
 
-/** A probe that takes longer has failed: this is the deadline of commands, too. */
+/** A probe that takes longer has failed, unless told otherwise: the deadline of commands, too. */
 export const PROBE_MS_MAX = 250;
 
 /** Expires by itself; the blank-free name can be no client's by chance. */
@@ -21,10 +21,14 @@ class Probe implements Connecting {
   readonly #timer: NodeJS.Timeout;
   #isDone = false;
 
-  constructor(loop: Loop, address: string, done: (durationMs: number | null) => void) {
+  constructor(
+    loop: Loop,
+    { address, msMax }: { address: string; msMax: number },
+    done: (durationMs: number | null) => void,
+  ) {
     this.#done = done;
     // Timers run before reads: an answer that is already here has a turn to be taken in.
-    this.#timer = setTimeout(() => setImmediate(() => this.#end(null)), PROBE_MS_MAX);
+    this.#timer = setTimeout(() => setImmediate(() => this.#end(null)), msMax);
     this.#connection = loop.connect(endpointOf(address), this);
   }
 
@@ -60,8 +64,12 @@ class Probe implements Connecting {
 }
 
 /** How long the canary took, in milliseconds; null when it failed or took too long. */
-export function probe(loop: Loop, address: string): Promise<number | null> {
+export function probe(
+  loop: Loop,
+  address: string,
+  msMax: number = PROBE_MS_MAX,
+): Promise<number | null> {
   return new Promise((resolve) => {
-    new Probe(loop, address, resolve);
+    new Probe(loop, { address, msMax }, resolve);
   });
 }

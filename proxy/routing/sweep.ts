@@ -10,6 +10,8 @@ export const SWEEP_INTERVAL_MS = 10;
 const HELD_UP_MS = 50;
 
 export class Sweep {
+  /** How much longer than usual a shard may take until it is fenced; more on a starved machine. */
+  patience = 1;
   readonly #loop: Loop;
   readonly #links: Set<Link> = new Set();
   #timer: NodeJS.Timeout | null = null;

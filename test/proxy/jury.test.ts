@@ -18,12 +18,14 @@ let state: ClusterState;
 let closing: (() => Promise<void>)[];
 /** What canaries take, in milliseconds, by address; null when they fail, 1 if not said. */
 let canaries: Map<string, number | null>;
+let isStarved: boolean;
 
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), "memward-jury-"));
   state = openSqliteState({ path: join(folder, "state.db"), pollMs: 5 });
   closing = [];
   canaries = new Map();
+  isStarved = false;
   for (const node of ["n1", "n2", "n3"]) await writeShard(node);
 });
 
@@ -51,6 +53,7 @@ async function startJury(proxy: string): Promise<Jury> {
     log,
     proxy,
     probe: async (address) => canaries.get(address) ?? (canaries.has(address) ? null : 1),
+    isStarved: () => isStarved,
   });
   jury.start();
   await settled();
@@ -151,6 +154,37 @@ describe("a single proxy", () => {
     canaries.set("h:n1", null);
     jury.suspect(SHARD, "stalled");
     expect(await ejected()).toMatchObject({ seenBy: ["p1"], reason: "stalled" });
+  });
+
+  test("has patience on a starved machine: one canary in seconds is enough", async () => {
+    const jury = await startJury("p1");
+    isStarved = true;
+    canaries.set("h:n1", null);
+    jury.suspect(SHARD, "timeouts");
+    await settled();
+    canaries.delete("h:n1");
+    await new Promise((resolve) => setTimeout(resolve, 2_000));
+    expect(await ejection()).toBeUndefined();
+    canaries.set("h:n1", null);
+    jury.suspect(SHARD, "timeouts");
+    expect(await ejected()).toMatchObject({ reason: "timeouts" });
+  });
+
+  test("does not call slow what its siblings are as well", async () => {
+    const jury = await startJury("p1");
+    for (const node of ["n1", "n2", "n3"]) canaries.set(`h:${node}`, 20);
+    jury.suspect(SHARD, "slow");
+    await settled();
+    expect(await ejection()).toBeUndefined();
+    canaries.set("h:n1", 100);
+    jury.suspect(SHARD, "slow");
+    expect(await ejected()).toMatchObject({ reason: "slow" });
+  });
+
+  test("empties a shard that does not say what became of a change, without asking further", async () => {
+    const jury = await startJury("p1");
+    jury.suspect(SHARD, "unconfirmed");
+    expect(await ejected()).toMatchObject({ reason: "unconfirmed", standIns: ["n2", "n3"] });
   });
 
   test("that starts while a shard is out probes it, too", async () => {
