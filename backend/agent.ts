@@ -30,6 +30,7 @@ import { clock, sleep } from "../core/runtime/clock.ts";
 import type { Logger } from "../core/runtime/log.ts";
 import type { Engine, EngineShard } from "./engine.ts";
 import { Layouts } from "./layouts.ts";
+import { MemoryWatch } from "./memory.ts";
 import type { NodeOptions } from "./options.ts";
 import { type KnownEjection, StandIns } from "./standIns.ts";
 
@@ -97,6 +98,7 @@ export class Agent {
   /** Shards whose cache is gone and that still finish. */
   readonly #closing = new Map<string, Promise<void>>();
   readonly #presence: Presence<"node">;
+  readonly #memory: MemoryWatch = new MemoryWatch(() => void this.#presence.publish());
   /** The reconciliation under way; at most one. */
   #reconciling: Promise<void> | undefined;
   #isBehind = false;
@@ -128,6 +130,7 @@ export class Agent {
         weight: parts.options.weight,
         zone: parts.options.zone,
         ready: this.#isReady,
+        memoryUsed: this.#memory.told,
         startedAtMs: this.#startedAtMs,
       }),
     });
@@ -157,6 +160,7 @@ export class Agent {
     this.#isStarting = false;
     this.#isReady = true;
     await this.#presence.publish();
+    this.#memory.start();
     void this.#reconcile();
     this.#parts.log.info({ shards: this.shards.size }, "serving shards");
   }
@@ -515,6 +519,7 @@ export class Agent {
   async drain(): Promise<void> {
     if (this.#isDraining) return;
     this.#isDraining = true;
+    this.#memory.stop();
     this.#watch?.close();
     await this.#reconciling?.catch(() => {});
     await this.#standIns.close().catch((error: unknown) => {

@@ -4,6 +4,8 @@
  * Digests stay in the state, and what many credentials share is kept once, so that 100,000 of them
  * fit. Nothing is decided from it that a commit does not check again.
  */
+
+import { PROBE_CACHE } from "../core/cluster/internal.ts";
 import type {
   Cache,
   Credential,
@@ -192,6 +194,7 @@ export class View {
 
   #apply(seen: Seen): void {
     const { id, revision } = seen;
+    if (isOfCanaries(seen)) return;
     switch (seen.kind) {
       case "cache":
         return this.#applyCache(id, seen.value, revision);
@@ -264,6 +267,21 @@ export class View {
     if (this.#shared.size >= SHARED_COUNT_MAX) this.#shared.clear();
     if (!this.#shared.has(key)) this.#shared.set(key, value);
     return this.#shared.get(key) as T;
+  }
+}
+
+/** The cache of the monitor's canaries is no customer's, and not shown. */
+function isOfCanaries({ kind, id, value }: Seen): boolean {
+  switch (kind) {
+    case "cache":
+      return id === PROBE_CACHE;
+    case "usage":
+      return id.startsWith(`${PROBE_CACHE}/`);
+    case "lastUse":
+    case "credential":
+      return id.startsWith(`${PROBE_CACHE}.`) || value?.cache === PROBE_CACHE;
+    default:
+      return false;
   }
 }
 

@@ -49,7 +49,6 @@ export async function startMonitor(
     state,
     log,
     name,
-    dataDir,
     stateDir: stateDir ?? null,
     certificateFiles: options.certificateFiles,
     isProbing: options.probe,

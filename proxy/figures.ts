@@ -3,6 +3,8 @@
  * is logged in with which credential from where. Collected in each worker, joined in the main
  * thread (usage.ts writes it). Looked at once a second, so nothing of it is on the way of a command.
  */
+
+import { PROBE_CACHE } from "../core/cluster/internal.ts";
 import { ADDRESS_USE_COUNT_MAX, type LastUse, type Usage } from "../core/cluster/records.ts";
 import type { Services } from "./client/services.ts";
 import type { Session } from "./client/session.ts";
@@ -39,6 +41,7 @@ export class FiguresCollector {
     const { directory, loginsChanged } = this.#services;
     const usage = new Map<string, Usage>();
     for (const { id, counters } of directory.tenants.values()) {
+      if (id === PROBE_CACHE) continue; // Each second anew, and nobody wants to know.
       const { sessions, sessionsTotal, authCommands, authErrors } = counters;
       const { bytesRead, bytesWritten } = counters;
       const figures = { sessions, sessionsTotal, authCommands, authErrors };
@@ -49,6 +52,7 @@ export class FiguresCollector {
     for (const login of loginsChanged) {
       // Sessions of a login that is gone may still be ending: nothing is told of it any more.
       if (directory.login(login.username) !== login) continue;
+      if (login.tenant.id === PROBE_CACHE) continue;
       uses.set(login.username, this.#useOf(login, unixMs));
     }
     loginsChanged.clear();

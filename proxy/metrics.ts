@@ -38,6 +38,24 @@ export const PROXY_METRICS = {
     labels: ["cache", "shard"],
     help: "1 for a shard that is out of routing, 0 for one that is in; stand-ins are not listed.",
   },
+  slowShare: {
+    name: "memward_proxy_shard_slow_share",
+    kind: "gauge",
+    labels: ["cache", "shard", "window"],
+    help: "Share of slow operations, those that wait included, in the last 1 s and 10 s.",
+  },
+  outlier: {
+    name: "memward_proxy_shard_outlier",
+    kind: "gauge",
+    labels: ["cache", "shard"],
+    help: "1 for a shard that is slow compared with its siblings, as this worker sees it.",
+  },
+  commonMode: {
+    name: "memward_proxy_common_mode",
+    kind: "gauge",
+    labels: ["cache"],
+    help: "1 while most shards of the cache are slow at the same time: no one of them is to blame.",
+  },
   sessions: {
     name: "memward_proxy_sessions",
     kind: "gauge",
@@ -220,6 +238,24 @@ export function createWorkerRegistry(worker: Worker): Registry {
     out: (emit) => {
       for (const { tenant, shard } of eachShard(tenants())) {
         if (shard.standsInFor === null) emit(shard.isOut ? 1 : 0, tenant.name, shard.label);
+      }
+    },
+    slowShare: (emit) => {
+      for (const { tenant, shard } of eachShard(tenants())) {
+        const { fast, slow } = tenant.route.health.seenOf(shard);
+        if (fast.count > 0) emit(fast.slow / fast.count, tenant.name, shard.label, "1s");
+        if (slow.count > 0) emit(slow.slow / slow.count, tenant.name, shard.label, "10s");
+      }
+    },
+    outlier: (emit) => {
+      for (const { tenant, shard } of eachShard(tenants())) {
+        const { rule, slow } = tenant.route.health.seenOf(shard);
+        if (slow.count > 0) emit(rule === undefined ? 0 : 1, tenant.name, shard.label);
+      }
+    },
+    commonMode: (emit) => {
+      for (const { name, route } of tenants()) {
+        if (route.health.isCommonMode) emit(1, name);
       }
     },
     sessions: (emit) => {

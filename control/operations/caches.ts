@@ -4,7 +4,9 @@
  * that upkeep removes (see `removeOrphans`).
  */
 import { z } from "zod";
+import { PROBE_CACHE } from "../../core/cluster/internal.ts";
 import {
+  alertsSchema,
   type Cache,
   cacheRecord,
   limitsSchema,
@@ -40,7 +42,7 @@ export const CACHE_COUNT_MAX = 10_000;
 const ID_PATTERN = /^c[0-9a-f]{12}$/;
 
 const name = cacheRecord.shape.name.refine(
-  (text) => !ID_PATTERN.test(text),
+  (text) => !ID_PATTERN.test(text) && text !== PROBE_CACHE,
   "looks like the id of a cache",
 );
 const bytes = z
@@ -59,6 +61,16 @@ const limits = z.strictObject({
 const policies = z.strictObject({
   unansweredRead: policiesSchema.shape.unansweredRead.unwrap().optional(),
 });
+const { shape: alert } = alertsSchema;
+/** Given ones replace those of the cache; null takes one away. */
+const alerts = z.strictObject({
+  target: alert.target.unwrap().optional().describe("xmpp:NAME@HOST or the URL of a webhook"),
+  hitRateMin: alert.hitRateMin.unwrap().optional().describe("Share of reads that find a value"),
+  memoryUsedMax: alert.memoryUsedMax.unwrap().optional().describe("Share of its memory"),
+  slowShareMax: alert.slowShareMax.unwrap().optional().describe("Share failed or over 10 ms"),
+  errorShareMax: alert.errorShareMax.unwrap().optional().describe("Share of failed operations"),
+  sessionsMax: alert.sessionsMax.unwrap().optional().describe("Connections of its clients"),
+});
 
 export const newCacheInput = z.strictObject({
   name,
@@ -66,6 +78,7 @@ export const newCacheInput = z.strictObject({
   bytes: bytes.optional(),
   limits: limits.optional(),
   policies: policies.optional(),
+  alerts: alerts.optional(),
 });
 export type NewCache = z.output<typeof newCacheInput>;
 
@@ -74,6 +87,7 @@ export const cacheChangeInput = z.strictObject({
   bytes: bytes.optional(),
   limits: limits.optional(),
   policies: policies.optional(),
+  alerts: alerts.optional(),
   enabled: z.boolean().optional(),
 });
 export type CacheChange = z.output<typeof cacheChangeInput>;
@@ -91,6 +105,14 @@ export const cacheAnswer = z.strictObject({
     valueSizeMax: z.int(),
   }),
   policies: z.strictObject({ unansweredRead: z.enum(["miss", "error"]) }),
+  alerts: z.strictObject({
+    target: z.string().nullable(),
+    hitRateMin: z.number().nullable(),
+    memoryUsedMax: z.number().nullable(),
+    slowShareMax: z.number().nullable(),
+    errorShareMax: z.number().nullable(),
+    sessionsMax: z.int().nullable(),
+  }),
   enabled: z.boolean(),
   createdAt: z.string(),
   revision: z.int(),
@@ -98,9 +120,9 @@ export const cacheAnswer = z.strictObject({
 export type ShownCache = z.output<typeof cacheAnswer>;
 
 export function shownCache({ id, value, revision }: Kept<Cache>): ShownCache {
-  const { name, plan, bytes, limits, policies, enabled, createdAtMs } = value;
+  const { name, plan, bytes, limits, policies, alerts, enabled, createdAtMs } = value;
   const createdAt = momentText(createdAtMs);
-  return { id, name, plan, bytes, limits, policies, enabled, createdAt, revision };
+  return { id, name, plan, bytes, limits, policies, alerts, enabled, createdAt, revision };
 }
 
 export function listCaches(
@@ -154,6 +176,7 @@ export async function createCache(
       name,
       ...sized.value,
       policies: input.policies ?? {},
+      alerts: input.alerts ?? {},
       createdAtMs: parts.clock.unixMs(),
     });
     return {
@@ -189,8 +212,10 @@ export async function changeCache(
     if (input.policies?.unansweredRead !== undefined) {
       policies.unansweredRead = input.policies.unansweredRead;
     }
+    const alerts = alertsSchema.parse({ ...value.alerts, ...input.alerts });
     const enabled = input.enabled ?? value.enabled;
-    return { ok: true, action: actionOf(input), value: { ...sized.value, policies, enabled } };
+    const changed = { ...sized.value, policies, alerts, enabled };
+    return { ok: true, action: actionOf(input), value: changed };
   });
 }
 

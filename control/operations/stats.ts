@@ -3,15 +3,12 @@
  * asked of each over a connection and added up, and what only proxies know (sessions, logins,
  * bytes of clients), which they publish. A shard that does not answer is left out and counted.
  */
-import { createConnection } from "node:net";
 import { z } from "zod";
-import { parseAddress } from "../../core/runtime/config.ts";
+import { askStats } from "../../core/cluster/shardStats.ts";
 import { noCache } from "./caches.ts";
 import type { Parts } from "./change.ts";
 import { done, type Outcome } from "./outcome.ts";
 
-const ANSWER_MS_MAX = 1_000;
-const ANSWER_SIZE_MAX = 64 * 1024;
 const ASKED_AT_ONCE_MAX = 64;
 
 /** Names as they are told, with what shards call them. */
@@ -85,38 +82,4 @@ export async function cacheStats(
   const stats = Object.fromEntries(sums.sort(([a], [b]) => (a < b ? -1 : 1)));
   const counted = { asked: shards.length, answered: found.length };
   return done({ stats: stats as CacheStats["stats"], shards: counted }, view.revision);
-}
-
-/** The figures behind `stats`; undefined when the shard does not answer in time, or nonsense. */
-export function askStats(
-  address: string,
-  limitMs: number = ANSWER_MS_MAX,
-): Promise<ReadonlyMap<string, number> | undefined> {
-  const at = address.startsWith("unix:")
-    ? { path: address.slice("unix:".length) }
-    : parseAddress(address);
-  if (at === undefined) return Promise.resolve(undefined);
-  return new Promise((resolve) => {
-    let text = "";
-    const socket = createConnection(at);
-    const end = (answer: ReadonlyMap<string, number> | undefined): void => {
-      socket.destroy();
-      resolve(answer);
-    };
-    socket.setTimeout(limitMs, () => end(undefined));
-    socket.once("error", () => end(undefined));
-    socket.once("close", () => end(undefined));
-    socket.once("connect", () => socket.write("stats\r\n"));
-    socket.setEncoding("latin1");
-    socket.on("data", (chunk) => {
-      text += chunk;
-      if (/(^|\r\n)END\r\n$/.test(text)) end(readStats(text));
-      else if (text.length > ANSWER_SIZE_MAX) end(undefined);
-    });
-  });
-}
-
-function readStats(text: string): ReadonlyMap<string, number> {
-  const lines = text.matchAll(/^STAT (\S+) (\d{1,15})\r$/gm);
-  return new Map([...lines].map(([, name = "", value]) => [name, Number(value)]));
 }

@@ -141,13 +141,7 @@ export const INCIDENT_STATES = ["open", "acknowledged", "recovering", "resolved"
 export type IncidentState = (typeof INCIDENT_STATES)[number];
 
 /** `channel`: the link was down, and what fallback there is brought no answer. */
-export const ESCALATION_REASONS = [
-  "unreached",
-  "unanswered",
-  "channel",
-  "asked",
-  "group",
-] as const;
+export const ESCALATION_REASONS = ["unreached", "unanswered", "channel", "asked", "group"] as const;
 export type EscalationReason = (typeof ESCALATION_REASONS)[number];
 
 /** Moments at which something happens by itself, null when nothing will. */

@@ -9,6 +9,7 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import type { WeightedNode } from "./continuum.ts";
+import { PROBE_CACHE } from "./internal.ts";
 import type { Cache } from "./records.ts";
 
 export interface PlacementNode extends WeightedNode {
@@ -60,6 +61,8 @@ function choose(
   for (const { name, weight = 1 } of nodes) {
     assert(Number.isInteger(weight) && weight >= 1, `weight of ${name}`);
   }
+  // Canaries are to meet every node.
+  if (id === PROBE_CACHE) return nodes.toSorted(byName);
   const count = Math.max(NODE_COUNT_MIN, Math.ceil(bytes / SHARE_BYTES_MIN));
   if (count >= nodes.length) return nodes.toSorted(byName);
   const drawn = nodes.map((node) => ({ node, lot: lotOf(id, node), rank: 0 }));

@@ -43,6 +43,28 @@ export const policiesSchema = z.strictObject({
 });
 export type Policies = z.infer<typeof policiesSchema>;
 
+const share = z.number().min(0).max(1).nullable().default(null);
+
+/**
+ * What the owner of a cache wants to hear of, and where: `xmpp:JID` or the URL of a webhook. Shares
+ * are of the last two minutes; a threshold that is null is none.
+ */
+export const alertsSchema = z.strictObject({
+  target: z
+    .string()
+    .max(500)
+    .regex(/^(xmpp:[^\s@/]+@[^\s@/]+|https?:\/\/\S+)$/, "xmpp:NAME@HOST or the URL of a webhook")
+    .nullable()
+    .default(null),
+  hitRateMin: share,
+  memoryUsedMax: share,
+  /** Of operations that fail or take over 10 ms. */
+  slowShareMax: share,
+  errorShareMax: share,
+  sessionsMax: z.int().min(1).nullable().default(null),
+});
+export type Alerts = z.infer<typeof alertsSchema>;
+
 /**
  * An isolated keyspace (the tenant). `bytes` is its size over all shards together; `plan` names
  * what size and limits came from. `epoch` grows with each wished flush: a shard whose
@@ -54,6 +76,7 @@ export const cacheRecord = z.strictObject({
   bytes: z.int().min(1024 * 1024),
   limits: limitsSchema.prefault({}),
   policies: policiesSchema.prefault({}),
+  alerts: alertsSchema.prefault({}),
   pool: z.enum(["managed"]).default("managed"),
   enabled: z.boolean().default(true),
   epoch: count.default(0),
@@ -203,13 +226,17 @@ export const nodeSettingRecord = z.strictObject({
   draining: z.boolean().default(false),
 });
 
-/** A machine running the backend role. Leased: present while its agent lives. */
+/**
+ * A machine running the backend role. Leased: present while its agent lives. `memoryUsed` is the
+ * used share of what its machine or its container has, told in steps; null if not known.
+ */
 export const nodeRecord = z.strictObject({
   pid: z.int(),
   engine: z.enum(["embedded", "memcached"]),
   weight,
   zone,
   ready: z.boolean(),
+  memoryUsed: z.number().min(0).max(1).nullable().default(null),
   startedAtMs: z.int(),
 });
 

@@ -3,7 +3,9 @@
  * translations, which nobody asks for, cost 7 MB in each process, and what the start leaves behind
  * on the heap costs 4 MB until the next full collection, which an idle process never makes.
  */
+
 import { registerHooks } from "node:module";
+import { totalmem } from "node:os";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { sleep } from "./clock.ts";
@@ -26,6 +28,13 @@ export async function loadZodLean(): Promise<void> {
   });
   await import("zod");
   hook.deregister();
+}
+
+/** Used share of the memory that this machine, or the container it is, has. */
+export function memoryUsed(): number {
+  const constrained = process.constrainedMemory();
+  const size = constrained > 0 ? Math.min(constrained, totalmem()) : totalmem();
+  return Math.min(1, Math.max(0, 1 - process.availableMemory() / size));
 }
 
 /** Collects the garbage of the start, once; later the collector knows better than we do. */
