@@ -42,6 +42,7 @@ const LOAD = {
   tokens: () => import("./cli/tokens.ts"),
   nodes: () => import("./cli/nodes.ts"),
   views: () => import("./cli/views.ts"),
+  incidents: () => import("./cli/incidents.ts"),
   shells: () => import("./cli/shells.ts"),
   completion: () => import("./cli/completion.ts"),
   clusterStatus: () => import("./cli/status.ts"),
@@ -180,6 +181,7 @@ const cluster = async () => [
   ...(await LOAD.nodes()).NODE_COMMANDS,
   ...(await LOAD.views()).VIEW_COMMANDS,
 ];
+const incidents = async () => (await LOAD.incidents()).INCIDENT_COMMANDS;
 const about = async () => [
   ...(await LOAD.shells()).completionCommands(() => COMMANDS),
   ...ABOUT_COMMANDS,
@@ -195,6 +197,11 @@ const COMMANDS: CommandTable = {
   cache: caches,
   credential: credentials,
   env: credentials,
+  incident: incidents,
+  alert: incidents,
+  silence: incidents,
+  people: incidents,
+  monitors: incidents,
   token: cluster,
   plan: cluster,
   node: cluster,

@@ -119,6 +119,11 @@ function positional({ words = "", isNew }: Command, at: number): string | undefi
 
 /** Names that only the API knows, by the word that stands for them in help. */
 const ASKED: Readonly<Record<string, (api: Api, words: readonly string[]) => Promise<Offer[]>>> = {
+  INCIDENT: (api) =>
+    ask(api, { path: "/v1/incidents", key: "incidents", name: "id", help: "summary" }),
+  KEY: (api) => ask(api, { path: "/v1/silences", key: "silences", name: "key", help: "text" }),
+  PERSON: (api) =>
+    ask(api, { path: "/v1/people", key: "people", name: "name", help: "reachability" }),
   CACHE: (api) => ask(api, { path: "/v1/caches", key: "caches", name: "name", help: "plan" }),
   PLAN: (api) => ask(api, { path: "/v1/plans", key: "plans", name: "name", help: "" }),
   TOKEN: (api) => ask(api, { path: "/v1/tokens", key: "tokens", name: "id", help: "name" }),

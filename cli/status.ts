@@ -1,6 +1,7 @@
 /** `memward status --control URL`: the same question, asked of the admin API of a whole cluster. */
 import { print } from "./command.ts";
 import { type Connection, openApi, printJson } from "./connection.ts";
+import { INCIDENT_COLUMNS } from "./incidents.ts";
 import {
   type Column,
   field,
@@ -25,10 +26,17 @@ const COLUMNS: readonly Column[] = [
 export async function clusterStatus(options: Connection): Promise<number> {
   const { text, body } = await openApi(options).call({ method: "GET", path: "/v1/status" });
   if (options.json) printJson(text);
-  else
-    print(
-      table(COLUMNS, [...rowsOf(body, "proxies", "proxy"), ...rowsOf(body, "nodes", "backend")]),
-    );
+  else {
+    const roles = [
+      ...rowsOf(body, "proxies", "proxy"),
+      ...rowsOf(body, "nodes", "backend"),
+      // A monitor that is there does its work.
+      ...rowsOf(body, "monitors", "monitor").map((row) => ({ ...(row as object), ready: true })),
+    ];
+    print(table(COLUMNS, roles));
+    const incidents = listField(body, "incidents");
+    if (incidents.length > 0) print(`\n${table(INCIDENT_COLUMNS, incidents)}`);
+  }
   return 0;
 }
 
@@ -36,6 +44,9 @@ const rowsOf = (body: Json, key: string, role: string): Json[] =>
   listField(body, key).map((row) => ({ ...(row as object), role }));
 
 function holds(row: Json): string {
+  if (textField(row, "role") === "monitor") {
+    return field(row, "speaks") === true ? "speaks to people" : "watches";
+  }
   const sessions = numberField(row, "sessions");
   if (sessions !== undefined) return `${countForPeople(sessions)} sessions`;
   const shards = numberField(row, "shards");

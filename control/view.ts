@@ -4,7 +4,7 @@
  * Digests stay in the state, and what many credentials share is kept once, so that 100,000 of them
  * fit. Nothing is decided from it that a commit does not check again.
  */
-
+import type { Incident, Monitor, Person, Silence, Speaker } from "../core/cluster/incidents.ts";
 import { PROBE_CACHE } from "../core/cluster/internal.ts";
 import type {
   Cache,
@@ -32,6 +32,9 @@ export interface Kept<T> {
 /** A credential without its digest. */
 export type KnownCredential = Omit<Credential, "digest">;
 
+/** An incident without what only its own page shows. */
+export type KnownIncident = Omit<Incident, "notifications" | "log" | "handled" | "policy">;
+
 export const FOLLOWED_KINDS = [
   "cache",
   "credential",
@@ -43,6 +46,12 @@ export const FOLLOWED_KINDS = [
   "usage",
   "lastUse",
   "token",
+  "incident",
+  "silence",
+  "person",
+  "order",
+  "monitor",
+  "speaker",
 ] as const satisfies Kind[];
 
 /** Waiting for a revision that does not come is not endless: the state may be away. */
@@ -63,6 +72,13 @@ export class View {
   readonly credentials: Map<string, Kept<KnownCredential>> = new Map();
   /** Those that end by themselves, with the moment. */
   readonly expiring: Map<string, number> = new Map();
+  readonly incidents: Map<string, Kept<KnownIncident>> = new Map();
+  readonly silences: Map<string, Kept<Silence>> = new Map();
+  readonly people: Map<string, Kept<Person>> = new Map();
+  /** Ids of those that nobody has obeyed yet. */
+  readonly orders: Map<string, number> = new Map();
+  readonly monitors: Map<string, Kept<Monitor>> = new Map();
+  readonly speakers: Map<string, Kept<Speaker>> = new Map();
   readonly #cacheIds = new Map<string, string>();
   readonly #usernames = new Map<string, Set<string>>();
   /** Usernames of primaries by cache: one, but for moments. */
@@ -181,6 +197,12 @@ export class View {
       this.tokens,
       this.usage,
       this.credentials,
+      this.incidents,
+      this.silences,
+      this.people,
+      this.orders,
+      this.monitors,
+      this.speakers,
       this.expiring,
       this.#cacheIds,
       this.#usernames,
@@ -216,6 +238,20 @@ export class View {
         return keep(this.tokens, id, seen.value, revision);
       case "usage":
         return keep(this.usage, id, seen.value, revision);
+      case "incident":
+        return this.#applyIncident(id, seen.value, revision);
+      case "silence":
+        return keep(this.silences, id, seen.value, revision);
+      case "person":
+        return keep(this.people, id, seen.value, revision);
+      case "order":
+        if (seen.value === null) this.orders.delete(id);
+        else this.orders.set(id, revision);
+        return;
+      case "monitor":
+        return keep(this.monitors, id, seen.value, revision);
+      case "speaker":
+        return keep(this.speakers, id, seen.value, revision);
       default:
         return;
     }
@@ -248,6 +284,15 @@ export class View {
     if (value.expiresAtMs !== null) this.expiring.set(username, value.expiresAtMs);
     addTo(this.#usernames, cache, username);
     if (value.primary) addTo(this.#primaries, cache, username);
+  }
+
+  #applyIncident(id: string, incident: Incident | null, revision: number): void {
+    if (incident === null) {
+      this.incidents.delete(id);
+      return;
+    }
+    const { notifications: _, log: __, handled: ___, policy: ____, ...value } = incident;
+    this.incidents.set(id, { id, value, revision });
   }
 
   #applyLastUse(id: string, lastUse: LastUse | null): void {

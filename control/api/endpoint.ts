@@ -46,17 +46,20 @@ export interface Endpoint {
   readonly location?: (value: unknown) => string;
   /** A change may be waited for: until proxies have it, or the shards of the cache as well. */
   readonly waitsFor?: "proxies" | "shards";
+  /** It was asked for, but has not happened yet: the answer is 202. */
+  readonly isLate?: (value: unknown) => boolean;
   readonly run: (call: Call) => Promise<Outcome<unknown>> | Outcome<unknown>;
 }
 
 type Typed<B extends z.ZodObject, Q extends z.ZodObject, A extends z.ZodObject> = Omit<
   Endpoint,
-  "body" | "query" | "answer" | "location" | "run"
+  "body" | "query" | "answer" | "location" | "isLate" | "run"
 > & {
   readonly body?: B;
   readonly query?: Q;
   readonly answer?: A;
   readonly location?: (value: z.output<A>) => string;
+  readonly isLate?: (value: z.output<A>) => boolean;
   readonly run: (
     call: Call<z.output<B>, z.output<Q>>,
   ) => Promise<Outcome<z.output<A>>> | Outcome<z.output<A>>;

@@ -126,6 +126,9 @@ function responses(row: Endpoint): Json {
   if (waitsFor !== undefined) {
     found["202"] = { description: "Done, but not in force everywhere after 5 s", ...content };
   }
+  if (row.isLate !== undefined) {
+    found["202"] = { description: "Asked for; no monitor has done it yet", ...content };
+  }
   for (const refusal of refusalsOf(row)) {
     found[refusal] = {
       description: REFUSALS[refusal],

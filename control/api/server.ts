@@ -241,7 +241,8 @@ async function succeed(
   const shown = row.answer === undefined ? {} : (value as Record<string, unknown>);
   if ("revision" in shown && row.method !== "DELETE") reply.header("etag", `"${revision}"`);
   if (row.location !== undefined) reply.header("location", row.location(value));
-  const status = row.location !== undefined ? 201 : row.answer === undefined ? 204 : 200;
+  const made = row.location !== undefined ? 201 : row.answer === undefined ? 204 : 200;
+  const status = row.isLate?.(value) === true ? 202 : made;
   if (!isWaiting) {
     return status === 204 ? reply.code(204).send() : reply.code(status).send(shown);
   }

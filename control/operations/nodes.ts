@@ -2,8 +2,12 @@
 import { z } from "zod";
 import type { View } from "../view.ts";
 import { type Context, change, outdated, type Parts } from "./change.ts";
+import { incidentAnswer, listIncidents, listMonitors, monitorAnswer } from "./incidents.ts";
 import { momentText } from "./input.ts";
 import { notFound, type Outcome } from "./outcome.ts";
+
+/** More of them at once are one incident to a person. */
+const INCIDENTS_LENGTH_MAX = 100;
 
 export const nodeAnswer = z.strictObject({
   name: z.string(),
@@ -36,6 +40,8 @@ export const statusAnswer = z.strictObject({
   credentials: z.int(),
   nodes: z.array(nodeAnswer),
   proxies: z.array(proxyAnswer),
+  monitors: z.array(monitorAnswer),
+  incidents: z.array(incidentAnswer).describe("Those that are not over, the newest first"),
 });
 export type Status = z.output<typeof statusAnswer>;
 
@@ -121,6 +127,8 @@ export function showStatus(
     credentials: view.credentials.size,
     nodes: listNodes({ view }),
     proxies: listProxies({ view }),
+    monitors: listMonitors({ view }),
+    incidents: listIncidents({ view }, { all: false }).slice(0, INCIDENTS_LENGTH_MAX),
   };
 }
 

@@ -5,6 +5,7 @@ import { CACHE_COMMANDS } from "../../cli/caches.ts";
 import type { CommandTable } from "../../cli/command.ts";
 import { CREDENTIAL_COMMANDS } from "../../cli/credentials.ts";
 import { dispatch } from "../../cli/dispatch.ts";
+import { INCIDENT_COMMANDS } from "../../cli/incidents.ts";
 import { NODE_COMMANDS } from "../../cli/nodes.ts";
 import { TOKEN_COMMANDS } from "../../cli/tokens.ts";
 import { VIEW_COMMANDS } from "../../cli/views.ts";
@@ -68,6 +69,7 @@ export class FakeApi {
 const caches = async () => CACHE_COMMANDS;
 const credentials = async () => CREDENTIAL_COMMANDS;
 const views = async () => [...TOKEN_COMMANDS, ...NODE_COMMANDS, ...VIEW_COMMANDS];
+const incidents = async () => INCIDENT_COMMANDS;
 export const TABLE: CommandTable = {
   cache: caches,
   credential: credentials,
@@ -77,6 +79,11 @@ export const TABLE: CommandTable = {
   node: views,
   proxies: views,
   audit: views,
+  incident: incidents,
+  alert: incidents,
+  silence: incidents,
+  people: incidents,
+  monitors: incidents,
 };
 
 export interface Ran {
