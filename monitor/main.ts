@@ -36,6 +36,7 @@ export interface MonitorContext {
 
 /** The record says that this monitor looks around; three of these are missed before others worry. */
 const RECORD_INTERVAL_MS = 30_000;
+const FORGET_INTERVAL_MS = 10 * 60_000;
 
 export async function startMonitor(
   options: MonitorOptions,
@@ -125,7 +126,7 @@ export async function startMonitor(
   watchtower.registerMetrics(registry);
   registerMonitorMetrics(registry, {
     counters,
-    documents: () => driver.state ?? documents.forPager(),
+    documents: () => driver.state ?? documents.forPager(clock.unixMs()),
     unixMs: () => clock.unixMs(),
     isLinkUp: () => link?.isUp === true,
     stance: () => election.stance,
@@ -142,6 +143,7 @@ export async function startMonitor(
   reception.start();
   election.start();
   const saying = every(RECORD_INTERVAL_MS, () => void presence.publish());
+  const forgetting = every(FORGET_INTERVAL_MS, () => void driver.forgetOld());
   void presence.publish();
   sayWhoIsPaged(paging, log);
   return {
@@ -151,6 +153,7 @@ export async function startMonitor(
     ready: () => true,
     drain: async () => {
       saying.stop();
+      forgetting.stop();
       driver.close();
       await election.close();
       await reception.close();

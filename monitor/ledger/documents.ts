@@ -3,7 +3,7 @@
  * so that each could go on at any moment, even without the state. What was written down without it
  * (the journal) lies over what the state said last.
  */
-import type { Monitor, Order } from "../../core/cluster/incidents.ts";
+import type { Incident, Monitor, Order } from "../../core/cluster/incidents.ts";
 import type { Kind, RecordOf } from "../../core/cluster/records.ts";
 import type { ClusterState, Entry, Seen, Watch } from "../../core/cluster/state.ts";
 import { sleep } from "../../core/runtime/clock.ts";
@@ -16,6 +16,8 @@ export type DocumentKind = (typeof DOCUMENT_KINDS)[number];
 export const FOLLOWED_KINDS = [...DOCUMENT_KINDS, "order", "monitor"] as const satisfies Kind[];
 
 const RETRY_DELAY_MS = 500;
+/** A resolved incident may open again for ten minutes; clocks of machines differ. */
+const WARM_MS_MAX = 15 * 60_000;
 
 export interface DocumentsParts {
   readonly state: ClusterState;
@@ -103,13 +105,21 @@ export class Documents {
     return this.#mapOf("monitor") as ReadonlyMap<string, Kept<Monitor>>;
   }
 
-  ids(kind: DocumentKind): string[] {
-    return [...this.#mapOf(kind).keys()];
+  get incidents(): Readonly<Record<string, Incident>> {
+    return this.#plain("incident");
   }
 
-  forPager(): PagerDocuments {
+  /** What can still change, and the newest incidents, so that no number is used twice. */
+  forPager(unixMs: number): PagerDocuments {
+    const incidents = Object.entries(this.#plain("incident"));
+    const newest = new Map(incidents.map(([id, { origin }]) => [origin, id]));
+    const kept = incidents.filter(([id, { resolvedAtMs, origin }]) => {
+      return (
+        resolvedAtMs === null || unixMs - resolvedAtMs < WARM_MS_MAX || newest.get(origin) === id
+      );
+    });
     return {
-      incidents: this.#plain("incident"),
+      incidents: Object.fromEntries(kept),
       silences: this.#plain("silence"),
       drills: this.#plain("drill"),
       people: this.#plain("person"),
@@ -128,8 +138,8 @@ export class Documents {
   #take({ kind, id, value, revision }: Entry | Seen): boolean {
     const map = this.#kept.get(kind);
     if (map === undefined || (map.get(id)?.revision ?? -1) >= revision) return false;
-    if (value === null) map.delete(id);
-    else map.set(id, { value, revision });
+    if (value === null) return map.delete(id);
+    map.set(id, { value, revision });
     return true;
   }
 

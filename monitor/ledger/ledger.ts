@@ -58,6 +58,17 @@ export class Ledger {
     return isWritten;
   }
 
+  /** Drops incidents from the state; when it cannot, the next time is soon enough. */
+  async forget(ids: readonly string[]): Promise<void> {
+    const { election, documents, log } = this.#parts;
+    try {
+      await election.commit(ids.map((id) => ({ kind: "incident", id, value: null })));
+      await documents.catchUp();
+    } catch (error) {
+      log.debug({ err: error }, "old incidents stay for now");
+    }
+  }
+
   /** What the journal holds lies over what the state said last: then nothing is forgotten. */
   recall(): void {
     for (const { kind, id, value, base } of this.#journal.documents) {

@@ -12,6 +12,7 @@ import { nextDeadlineMs, pagerOf, step } from "../incident/pager.ts";
 import type { Effect, PagerChange, PagerEvent, PagerState } from "../incident/types.ts";
 import type { Documents } from "../ledger/documents.ts";
 import type { Ledger } from "../ledger/ledger.ts";
+import { outdatedIncidents } from "../ledger/retention.ts";
 import type { Election, StanceName } from "./election.ts";
 
 /** Deadlines are met within this time. */
@@ -120,21 +121,22 @@ export class Driver {
       }
     }
     if (era !== this.#era) return;
-    this.#state = pagerOf(documents.forPager());
+    this.#state = pagerOf(documents.forPager(this.#parts.clock.unixMs()));
     this.#deadlineMs = 0;
     const oldestMs = this.#parts.clock.nowMs() - WAITING_MS_MAX;
     const before = this.#waiting.filter(({ atMs }) => atMs >= oldestMs);
     const isThere = stance === "speaking";
     const first: PagerEvent[] = [
-      { kind: "quorum", isThere, monitor: name },
       { kind: "tookOver" },
+      { kind: "quorum", isThere, monitor: name },
       ...this.#parts.facts(),
     ];
     const atMs = this.#parts.clock.nowMs();
     this.#waiting = [...first.map((event) => ({ event, atMs })), ...before];
     this.#lookedAtMs = Number.NEGATIVE_INFINITY;
     if (isThere) this.#tellOrders();
-    log.info({ stance, incidents: documents.ids("incident").length }, "this monitor speaks now");
+    const incidents = Object.keys(this.#state.incidents).length;
+    log.info({ stance, incidents }, "this monitor speaks now");
     void this.#stepAll();
   }
 
@@ -157,6 +159,16 @@ export class Driver {
       else this.tell({ kind: "order", id, order });
     }
     for (const id of this.#toldOrders) if (!documents.orders.has(id)) this.#toldOrders.delete(id);
+  }
+
+  /** Drops incidents that are long over. Called now and then. */
+  async forgetOld(): Promise<void> {
+    if (this.#state === undefined || this.#parts.election.stance !== "speaking") return;
+    const { documents, clock, ledger, log } = this.#parts;
+    const ids = outdatedIncidents(documents.incidents, clock.unixMs());
+    if (ids.length === 0) return;
+    await ledger.forget(ids);
+    log.info({ count: ids.length }, "old incidents were dropped");
   }
 
   #forgetOrder(id: string): void {

@@ -90,6 +90,7 @@ export class Election {
   /** Since when this one has the office and cannot write. */
   #failingSinceMs: number | undefined;
   #isLooking = false;
+  #committing: Promise<unknown> = Promise.resolve();
   #isClosed = false;
   /** Changes that were refused because another monitor has the office. */
   fencedCount = 0;
@@ -143,7 +144,14 @@ export class Election {
    * Writes changes as the speaker. "fenced": another one is, and nothing was written. Rejects with
    * StateUnavailable; then the same changes may be given again, written or not.
    */
-  async commit(changes: readonly Change[]): Promise<"written" | "fenced"> {
+  commit(changes: readonly Change[]): Promise<"written" | "fenced"> {
+    // One after the other: each needs the revision that the one before has made.
+    const commit = this.#committing.then(() => this.#commit(changes));
+    this.#committing = commit.catch(() => {});
+    return commit;
+  }
+
+  async #commit(changes: readonly Change[]): Promise<"written" | "fenced"> {
     if (this.#stance.stance !== "speaking") return "fenced";
     const { office } = this.#stance;
     const value = { ...office.value, writes: office.value.writes + 1 };

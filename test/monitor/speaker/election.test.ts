@@ -110,6 +110,14 @@ describe("with a state that answers", () => {
     expect((await one.state.list("cacheName")).entries).toHaveLength(5);
   });
 
+  test("changes that are given at once are written one after the other", async () => {
+    const one = candidate("m1");
+    await speaks(one);
+    const all = Array.from({ length: 10 }, (_, n) => one.election.commit([note(`n${n}`)]));
+    expect(new Set(await Promise.all(all))).toEqual(new Set(["written"]));
+    expect((await one.state.get("speaker", SPEAKER_ID))?.value.writes).toBe(10);
+  });
+
   test("who lost the office while standing still writes nothing and stops speaking", async () => {
     const one = candidate("m1");
     await speaks(one);
