@@ -16,7 +16,8 @@
  *   r20 has a fixed rate for that reason, and its latency counts from the moment when a request
  *   was due, so a stall costs all the requests that it kept waiting.
  * - p16 and fixed rates are bimodal: they depend on who falls in step with whom. Look at min-max.
- * - `propagation` is no load but 200 changes of the cluster state; its table comes last.
+ * - `propagation` is no load but 200 changes of the cluster state, `xmpp` the way of a page to its
+ *   device; their tables come last.
  * - Every value is compared with its key. One wrong, missing or failed reply makes the scenario's
  *   figures "invalid".
  *
@@ -54,10 +55,12 @@ import {
   startStormProxy,
   warmMemward,
 } from "./servers.ts";
+import { benchXmpp, xmppText } from "./xmpp.ts";
 
 /** Files of a server besides its sessions: shards, the state, the event loop's own. */
 const OPEN_FILES_EXTRA = 200;
-const PROPAGATION = "propagation";
+/** No loads: they have tables of their own. */
+const TABLES = ["propagation", "xmpp"] as const;
 /** What a proxy of the arena "crowd" knows. */
 const CREDENTIALS = 100_000;
 /** A storm begins before what it is to disturb, and ends after it. */
@@ -92,9 +95,11 @@ async function main(): Promise<void> {
   process.stdout.write(`${machineText(machine)}\n\n`);
   const results = scenarios.length === 0 ? [] : await measureAll(scenarios, options);
   if (results.length > 0) process.stdout.write(`\n${tableOf(results)}\n\n${summaryOf(results)}\n`);
-  const propagation = isPropagationWanted(options) ? await benchPropagation() : [];
+  const propagation = isWanted("propagation", options) ? await benchPropagation() : [];
   if (propagation.length > 0) process.stdout.write(`\n${propagationText(propagation)}\n`);
-  const file = { machine, options, results, propagation };
+  const xmpp = isWanted("xmpp", options) ? await benchXmpp() : [];
+  if (xmpp.length > 0) process.stdout.write(`\n${xmppText(xmpp)}\n`);
+  const file = { machine, options, results, propagation, xmpp };
   writeFileSync(options.json, `${JSON.stringify(file, null, 1)}\n`);
 }
 
@@ -236,12 +241,11 @@ async function sampleOf(running: ReturnType<Generator>): Promise<Sample> {
 const stopPair = ({ subject, peer }: Pair): Promise<unknown> =>
   Promise.all([subject.stop(), peer === subject ? undefined : peer?.stop()]);
 
-/** Not a load: it measures changes of the cluster state, and has a table of its own. */
-const isPropagationWanted = (options: Options): boolean =>
-  !options["noise-floor"] && (options.only?.split(",").includes(PROPAGATION) ?? true);
+const isWanted = (table: (typeof TABLES)[number], options: Options): boolean =>
+  !options["noise-floor"] && (options.only?.split(",").includes(table) ?? true);
 
 function selectScenarios(options: Options): Scenario[] {
-  const names = options.only?.split(",").filter((name) => name !== PROPAGATION);
+  const names = options.only?.split(",").filter((name) => !TABLES.some((table) => table === name));
   const unknown = names?.filter((name) => !SCENARIOS.some((scenario) => scenario.name === name));
   if (unknown !== undefined && unknown.length > 0) {
     return refuse(
