@@ -10,7 +10,12 @@
  */
 import { isDeepStrictEqual } from "node:util";
 import { AppliedByAll } from "../core/cluster/applied.ts";
-import { type Placement, type PlacementNode, placeShards } from "../core/cluster/placement.ts";
+import {
+  bytesOf,
+  type Placement,
+  type PlacementNode,
+  placeShards,
+} from "../core/cluster/placement.ts";
 import { Presence } from "../core/cluster/presence.ts";
 import type {
   Cache,
@@ -66,6 +71,8 @@ export interface OpenShard {
   clearedFor: string;
   /** Serial of the layout since which it holds nothing that other nodes own. */
   layout: number;
+  /** When it last began empty by itself; 0 for never. */
+  emptySinceMs: number;
 }
 
 /** A shard record and the revision that wrote it. */
@@ -287,7 +294,7 @@ export class Agent {
   /** Layout and shard of one cache. */
   async #place(cacheId: string, cache: Cache, nodes: readonly PlacementNode[]): Promise<void> {
     const layouts = this.#layouts;
-    const placed = placeShards({ id: cacheId, bytes: cache.bytes }, nodes);
+    const placed = placeShards({ id: cacheId, bytes: bytesOf(cache) }, nodes);
     await this.#propose(cacheId, placed, nodes);
     const id = `${cacheId}/${this.name}`;
     const open = this.shards.get(id);
@@ -312,7 +319,8 @@ export class Agent {
     nodes: readonly PlacementNode[],
   ): Promise<void> {
     const wanted = placed.map(({ node }): Member => {
-      return { node, weight: nodes.find(({ name }) => name === node)?.weight ?? 1 };
+      const { weight = 1, zone = "" } = nodes.find(({ name }) => name === node) ?? {};
+      return { node, weight, zone };
     });
     const living = new Set([...this.#nodes.keys(), this.name]);
     const around = { shards: this.#records, ejections: this.#ejections, living };
@@ -373,6 +381,7 @@ export class Agent {
       statsEpoch: told?.statsEpoch ?? cache.statsEpoch,
       clearedFor: told?.clearedFor ?? "",
       layout: told?.layout ?? this.#cleanSince(cacheId),
+      emptySinceMs: before?.value.emptySinceMs ?? 0,
     };
     this.shards.set(id, open);
     await this.#adjust(open, { cache, bytes });
@@ -401,7 +410,7 @@ export class Agent {
     if (cache.statsEpoch > open.statsEpoch) await shard.resetStats();
     // One that is not ready begins empty when it is; until then nothing is claimed.
     if (shard.state === "ready") this.#caughtUp(open, cache);
-    this.#layouts.settle(open);
+    this.#layouts.settle(open, cache.copies);
     if (!isPublished(record, this.#recordOf(open))) await this.#publish(open);
   }
 
@@ -423,6 +432,9 @@ export class Agent {
   #caughtUp(open: OpenShard, cache: Cache): void {
     const { generation } = open.shard;
     if (generation !== open.generation) {
+      // A flush empties all shards of the cache; a first shard has nothing that others know.
+      const isAlone = cache.epoch === open.flushedEpoch && this.#records.has(open.id);
+      open.emptySinceMs = isAlone ? clock.unixMs() : 0;
       const published = this.#records.get(open.id)?.value.epoch ?? 0;
       open.epoch = Math.max(open.epoch, published) + 1;
       open.generation = generation;
@@ -435,7 +447,8 @@ export class Agent {
   }
 
   #recordOf(open: OpenShard): ShardRecord {
-    const { cacheId, epoch, flushedEpoch, statsEpoch, clearedFor, layout, shard } = open;
+    const { cacheId, epoch, flushedEpoch, statsEpoch, clearedFor, layout, emptySinceMs, shard } =
+      open;
     const { name, weight, zone } = this.#parts.options;
     return {
       cache: cacheId,
@@ -450,6 +463,7 @@ export class Agent {
       process: shard.process,
       clearedFor,
       layout,
+      emptySinceMs,
       state: shard.state,
     };
   }

@@ -121,7 +121,7 @@ export class Layouts {
   // ---- what a shard no longer owns ---------------------------------------------------------------
 
   /** Brings `open` in line with the layout of its cache: at once, or by a purge in a while. */
-  settle(open: OpenShard): void {
+  settle(open: OpenShard, copies: number): void {
     const known = this.#known.get(open.cacheId);
     if (known === undefined || open.layout >= known.value.serial) return;
     const { serial } = known.value;
@@ -140,16 +140,16 @@ export class Layouts {
       void sleep(SETTLE_MS).then(this.#parts.wake);
     } else if (nowMs >= settling.fromMs) {
       settling.isPurging = true;
-      void this.#purge(open, known.value);
+      void this.#purge(open, known.value, copies);
     }
   }
 
-  async #purge(open: OpenShard, layout: Layout): Promise<void> {
+  async #purge(open: OpenShard, layout: Layout, copies: number): Promise<void> {
     const { log, wake } = this.#parts;
     const { shard } = open;
     const { generation } = shard;
     try {
-      const removed = await shard.purge(this.#keeps(layout));
+      const removed = await shard.purge(this.#keeps(layout, copies));
       log.info({ shard: open.id, serial: layout.serial, removed }, "keys of others removed");
       if (shard.generation === generation) open.layout = layout.serial;
     } catch (error) {
@@ -162,10 +162,11 @@ export class Layouts {
     wake();
   }
 
-  #keeps({ members }: Layout): Keeps {
-    const continuum = continuumOf(members.map(({ node, weight }) => ({ name: node, weight })));
+  #keeps({ members }: Layout, copies: number): Keeps {
+    const nodes = members.map(({ node, weight, zone }) => ({ name: node, weight, zone }));
+    const continuum = continuumOf(nodes);
     const own = continuum.labels.indexOf(this.#parts.node);
-    return (bytes, from, to) => own >= 0 && continuum.ownerOfKey(bytes, from, to) === own;
+    return (bytes, from, to) => own >= 0 && continuum.hasKey(own, copies, bytes, from, to);
   }
 
   closed(open: OpenShard): void {

@@ -47,6 +47,18 @@ const policyRows = {
     .optional()
     .describe("what a read gets that no shard answers")
     .meta({ word: "miss|error" }),
+  singleFlight: z
+    .enum(["failover", "always"])
+    .optional()
+    .describe("when gets of one key share one read")
+    .meta({ word: "failover|always" }),
+};
+const copiesRow = {
+  copies: z
+    .enum(["1", "2"])
+    .optional()
+    .describe("shards that each key is in; two take twice the memory")
+    .meta({ word: "1|2" }),
 };
 /** Fields of a body, as problems name them, by the flag that gives them. */
 const FLAGS = {
@@ -57,18 +69,24 @@ const FLAGS = {
   "limits.operationsPerSecondMax": "--operations-per-second-max",
   "limits.valueSizeMax": "--value-size-max",
   "policies.unansweredRead": "--unanswered-read",
+  "policies.singleFlight": "--single-flight",
+  copies: "--copies",
 };
 
 type Wished = {
-  [K in keyof (typeof planRows & typeof limitRows & typeof policyRows)]?: unknown;
+  [K in keyof (typeof planRows &
+    typeof limitRows &
+    typeof policyRows &
+    typeof copiesRow)]?: unknown;
 };
 
 function bodyOf(options: Wished) {
-  const { plan, size, unansweredRead } = options;
+  const { plan, size, unansweredRead, singleFlight } = options;
   const { sessionsMax, newSessionsPerSecondMax, operationsPerSecondMax, valueSizeMax } = options;
   const limits = { sessionsMax, newSessionsPerSecondMax, operationsPerSecondMax, valueSizeMax };
-  const policies = given({ unansweredRead });
-  return given({ plan, bytes: size, limits: given(limits), policies });
+  const policies = given({ unansweredRead, singleFlight });
+  const copies = options.copies === undefined ? undefined : Number(options.copies);
+  return given({ plan, bytes: size, copies, limits: given(limits), policies });
 }
 
 const pathOf = (words: readonly string[]): string => `/v1/caches/${segment(words[0] ?? "")}`;
@@ -80,7 +98,7 @@ export const CACHE_COMMANDS: readonly Command[] = [
     words: "CACHE",
     isNew: true,
     details: `Lower-case letters, digits and dashes. Then: memward env CACHE.\n\n${CHANGE_DETAILS}`,
-    rows: { ...planRows, ...limitRows, ...policyRows, ...changeRows },
+    rows: { ...planRows, ...copiesRow, ...limitRows, ...policyRows, ...changeRows },
     run: async (it) => {
       const { plan, size } = it.options;
       if (plan === undefined && size === undefined) {
@@ -157,7 +175,10 @@ export const CACHE_COMMANDS: readonly Command[] = [
         {
           method: "PATCH",
           path: pathOf(it.words),
-          body: somethingGiven(bodyOf(it.options), "--…-max and --unanswered-read"),
+          body: somethingGiven(
+            bodyOf(it.options),
+            "--…-max, --unanswered-read and --single-flight",
+          ),
         },
         { flags: FLAGS, told: (body) => told(body, "changed") },
       ),
@@ -255,11 +276,13 @@ function shown(cache: Json): string {
     ["id", textField(cache, "id")],
     ["plan", textField(cache, "plan")],
     ["size", size(cache)],
+    ["copies", String(numberField(cache, "copies") ?? 1)],
     ["sessions max", limit(cache, "limits.sessionsMax")],
     ["new sessions/s max", limit(cache, "limits.newSessionsPerSecondMax")],
     ["operations/s max", limit(cache, "limits.operationsPerSecondMax")],
     ["value size max", valueSizeMax === undefined ? "" : sizeForPeople(valueSizeMax)],
     ["unanswered read", textField(cache, "policies.unansweredRead")],
+    ["single-flight", textField(cache, "policies.singleFlight")],
     ["state", state(cache)],
     ["made", `${textField(cache, "createdAt")} (${age(textField(cache, "createdAt"))})`],
   ]);

@@ -3,7 +3,7 @@
  * applied, and for what shards do (opening, resizing, flushing) on every shard of the cache, too.
  */
 import { z } from "zod";
-import { type PlacementNode, placeShards } from "../../core/cluster/placement.ts";
+import { bytesOf, type PlacementNode, placeShards } from "../../core/cluster/placement.ts";
 import type { Cache, Node } from "../../core/cluster/records.ts";
 import type { Kept, View } from "../view.ts";
 import type { Parts } from "./change.ts";
@@ -76,7 +76,7 @@ function nodesBehind(view: View, { id, value }: Kept<Cache>): string[] {
   const shards = new Map(view.shardsOf(id).map((shard) => [shard.value.node, shard.value]));
   const layout = view.layouts.get(id)?.value;
   const members = new Set(layout?.members.map(({ node }) => node));
-  return placeShards({ id, bytes: value.bytes }, placementNodes(view)).flatMap((placed) => {
+  return placeShards({ id, bytes: bytesOf(value) }, placementNodes(view)).flatMap((placed) => {
     const shard = shards.get(placed.node);
     const isInLine =
       shard?.state === "ready" &&

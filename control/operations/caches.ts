@@ -60,6 +60,7 @@ const limits = z.strictObject({
 });
 const policies = z.strictObject({
   unansweredRead: policiesSchema.shape.unansweredRead.unwrap().optional(),
+  singleFlight: policiesSchema.shape.singleFlight.unwrap().optional(),
 });
 const { shape: alert } = alertsSchema;
 /** Given ones replace those of the cache; null takes one away. */
@@ -71,11 +72,15 @@ const alerts = z.strictObject({
   errorShareMax: alert.errorShareMax.unwrap().optional().describe("Share of failed operations"),
   sessionsMax: alert.sessionsMax.unwrap().optional().describe("Connections of its clients"),
 });
+const copies = cacheRecord.shape.copies
+  .unwrap()
+  .describe("Shards that each key is in; two take twice the memory. Fixed from then on");
 
 export const newCacheInput = z.strictObject({
   name,
   plan: plan.optional(),
   bytes: bytes.optional(),
+  copies: copies.optional(),
   limits: limits.optional(),
   policies: policies.optional(),
   alerts: alerts.optional(),
@@ -98,13 +103,17 @@ export const cacheAnswer = z.strictObject({
   name: z.string(),
   plan: z.string(),
   bytes: z.int(),
+  copies: z.int(),
   limits: z.strictObject({
     sessionsMax: z.int().nullable(),
     newSessionsPerSecondMax: z.int().nullable(),
     operationsPerSecondMax: z.int().nullable(),
     valueSizeMax: z.int(),
   }),
-  policies: z.strictObject({ unansweredRead: z.enum(["miss", "error"]) }),
+  policies: z.strictObject({
+    unansweredRead: z.enum(["miss", "error"]),
+    singleFlight: z.enum(["failover", "always"]),
+  }),
   alerts: z.strictObject({
     target: z.string().nullable(),
     hitRateMin: z.number().nullable(),
@@ -120,9 +129,11 @@ export const cacheAnswer = z.strictObject({
 export type ShownCache = z.output<typeof cacheAnswer>;
 
 export function shownCache({ id, value, revision }: Kept<Cache>): ShownCache {
-  const { name, plan, bytes, limits, policies, alerts, enabled, createdAtMs } = value;
+  const { name, plan, bytes, copies, limits, alerts, enabled, createdAtMs } = value;
+  // Records that were written before a policy existed do not have it.
+  const policies = policiesSchema.parse(value.policies);
   const createdAt = momentText(createdAtMs);
-  return { id, name, plan, bytes, limits, policies, alerts, enabled, createdAt, revision };
+  return { id, name, plan, bytes, copies, limits, policies, alerts, enabled, createdAt, revision };
 }
 
 export function listCaches(
@@ -175,6 +186,7 @@ export async function createCache(
     const value = cacheRecord.parse({
       name,
       ...sized.value,
+      copies: input.copies ?? 1,
       policies: input.policies ?? {},
       alerts: input.alerts ?? {},
       createdAtMs: parts.clock.unixMs(),
@@ -208,10 +220,8 @@ export async function changeCache(
   return changeRecord(parts, context, nameOrId, async ({ value }) => {
     const sized = sizedBy(parts.plans, input, value);
     if (!sized.ok) return sized;
-    const policies: Policies = { ...value.policies };
-    if (input.policies?.unansweredRead !== undefined) {
-      policies.unansweredRead = input.policies.unansweredRead;
-    }
+    const given = Object.entries(input.policies ?? {}).filter(([, wish]) => wish !== undefined);
+    const policies: Policies = { ...value.policies, ...Object.fromEntries(given) };
     const alerts = alertsSchema.parse({ ...value.alerts, ...input.alerts });
     const enabled = input.enabled ?? value.enabled;
     const changed = { ...sized.value, policies, alerts, enabled };

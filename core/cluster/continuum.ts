@@ -28,6 +28,8 @@ export interface WeightedNode {
   readonly name: string;
   /** A whole number, 1 if absent. */
   readonly weight?: number;
+  /** Nodes of one zone fail together. */
+  readonly zone?: string;
 }
 
 export class Continuum {
@@ -41,6 +43,9 @@ export class Continuum {
   /** For each prefix of a hash, the first point not before the smallest hash so prefixed. */
   readonly #index: Uint32Array;
   readonly #shift: number;
+  readonly #zones: readonly string[];
+  /** For each point who has the second copy of its keys; made when first asked for. */
+  #seconds: Int32Array | null = null;
 
   /**
    * Weight multiplies the points of a node: 160, 320, 480. hashring and nutcracker share out
@@ -51,6 +56,7 @@ export class Continuum {
    */
   constructor(nodes: readonly WeightedNode[]) {
     this.labels = nodes.map((node) => node.name);
+    this.#zones = nodes.map(({ zone = "" }) => zone);
     const indexOf = new Map(this.labels.map((label, index) => [label, index]));
     assert(indexOf.size === nodes.length, "every node of a continuum has a name of its own");
 
@@ -83,6 +89,44 @@ export class Continuum {
     return this.#owners[position] as number;
   }
 
+  /**
+   * Who has the second copy of the keys of `hash`: the next on the circle that is not the owner and
+   * stands in another zone, or in the same if there is no other. -1 if there is only one node.
+   */
+  secondOwner(hash: number): number {
+    if (this.labels.length < 2) return -1;
+    this.#seconds ??= this.#findSeconds();
+    const unsigned = hash >>> 0;
+    let position = this.#index[unsigned >>> this.#shift] as number;
+    while ((this.#points[position] as number) < unsigned) position++;
+    return this.#seconds[position] as number;
+  }
+
+  /** Whether the node at `index` has a copy of the key, of so many. */
+  hasKey(index: number, copies: number, bytes: Uint8Array, from: number, to: number): boolean {
+    const hash = hashKey(bytes, from, to);
+    return this.owner(hash) === index || (copies > 1 && this.secondOwner(hash) === index);
+  }
+
+  #findSeconds(): Int32Array {
+    const owners = this.#owners;
+    const seconds = new Int32Array(owners.length).fill(-1);
+    for (const [position, owner] of owners.entries()) {
+      for (let step = 1; step < owners.length; step++) {
+        const other = owners[(position + step) % owners.length] as number;
+        if (other === owner) continue;
+        const isElsewhere = this.#zones[other] !== this.#zones[owner];
+        if (seconds[position] === -1 || isElsewhere) seconds[position] = other;
+        if (isElsewhere || !this.#hasZones) break;
+      }
+    }
+    return seconds;
+  }
+
+  get #hasZones(): boolean {
+    return this.#zones.some((zone) => zone !== this.#zones[0]);
+  }
+
   /** Owner of the key in `bytes[from, to)`; the hash stays in a register, whoever calls. */
   ownerOfKey(bytes: Uint8Array, from: number, to: number): number {
     return this.owner(hashKey(bytes, from, to));
@@ -98,7 +142,7 @@ const kept = new Map<string, Continuum>();
  * caches of a processor (36 KB each, for three nodes).
  */
 export function continuumOf(nodes: readonly WeightedNode[]): Continuum {
-  const id = nodes.map(({ name, weight = 1 }) => `${name} ${weight}`).join("\n");
+  const id = nodes.map(({ name, weight = 1, zone = "" }) => `${name} ${weight} ${zone}`).join("\n");
   let continuum = kept.get(id);
   if (continuum === undefined) {
     continuum = new Continuum(nodes);

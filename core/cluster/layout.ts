@@ -19,7 +19,7 @@ export interface LayoutView {
   /** What placement wants now. */
   readonly wanted: readonly Member[];
   /** By node. */
-  readonly shards: ReadonlyMap<string, Pick<Shard, "state" | "layout" | "weight">>;
+  readonly shards: ReadonlyMap<string, Pick<Shard, "state" | "layout" | "weight" | "zone">>;
   /** Shards that are out of routing, by node: they return empty. */
   readonly ejections: ReadonlyMap<string, Ejection>;
   /** Nodes whose agent is there. */
@@ -31,7 +31,7 @@ export function decideLayout(view: LayoutView): Layout | undefined {
   const { layout, wanted, shards, living } = view;
   if (layout === undefined) {
     const members = wanted.filter(({ node }) => living.has(node) || shards.has(node));
-    const before = [...shards].map(([node, { weight }]) => ({ node, weight }));
+    const before = [...shards].map(([node, { weight, zone }]) => ({ node, weight, zone }));
     return members.length === 0 ? undefined : { serial: 1, members, before };
   }
   if (!view.isKnownToAll) return undefined;
@@ -48,11 +48,15 @@ export function decideLayout(view: LayoutView): Layout | undefined {
   return { serial: layout.serial + 1, members, before: layout.members };
 }
 
-/** Members of `after` that own keys which they did not own among those of `before`. */
+/**
+ * Members of `after` that have keys, or copies of keys, which they did not have among those of
+ * `before`.
+ */
 function gainers(before: readonly Member[], after: readonly Member[]): readonly Member[] {
   const [was, is] = [weightsOf(before), weightsOf(after)];
-  // On the circle only points that go give keys to the others.
+  // On the circle only points that go give keys to the others, and zones give second copies.
   if (before.some(({ node, weight }) => (is.get(node) ?? 0) < weight)) return after;
+  if (hasOtherZones(before, after)) return after;
   return after.filter(({ node, weight }) => weight > (was.get(node) ?? 0));
 }
 
@@ -61,7 +65,7 @@ export function losesKeys(node: string, { before, members }: Layout): boolean {
   const [was, is] = [weightsOf(before), weightsOf(members)];
   const weight = was.get(node) ?? 0;
   if (weight === 0) return false;
-  if ((is.get(node) ?? 0) < weight) return true;
+  if ((is.get(node) ?? 0) < weight || hasOtherZones(before, members)) return true;
   return members.some((one) => one.node !== node && one.weight > (was.get(one.node) ?? 0));
 }
 
@@ -70,6 +74,12 @@ export function isSame(some: readonly Member[], others: readonly Member[]): bool
   return (
     some.length === others.length && some.every(({ node, weight }) => weights.get(node) === weight)
   );
+}
+
+/** A node is in another zone than it was. */
+function hasOtherZones(before: readonly Member[], after: readonly Member[]): boolean {
+  const zones = new Map(before.map(({ node, zone }) => [node, zone]));
+  return after.some(({ node, zone }) => zones.has(node) && zones.get(node) !== zone);
 }
 
 const weightsOf = (members: readonly Member[]): Map<string, number> =>

@@ -29,6 +29,10 @@ export const SHARE_BYTES_MIN = 25 * 1024 * 1024;
 /** Even the smallest cache loses no more than a quarter with one node, if there are so many. */
 export const NODE_COUNT_MIN = 4;
 
+/** What a cache takes of the nodes: two copies of each key take twice its size. */
+export const bytesOf = ({ bytes, copies }: Pick<Cache, "bytes" | "copies">): number =>
+  bytes * copies;
+
 /**
  * The bytes are divided by weight, as the continuum divides the keys, and none is lost by
  * rounding: the shares add up to `cache.bytes`. The order of `nodes` does not matter; the answer

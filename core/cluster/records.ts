@@ -40,6 +40,8 @@ export type Limits = z.infer<typeof limitsSchema>;
 export const policiesSchema = z.strictObject({
   /** What a read gets that no shard answered: a miss, or an error. */
   unansweredRead: z.enum(["miss", "error"]).default("miss"),
+  /** When gets of one key that come at the same time share one read of its shard. */
+  singleFlight: z.enum(["failover", "always"]).default("failover"),
 });
 export type Policies = z.infer<typeof policiesSchema>;
 
@@ -66,9 +68,10 @@ export const alertsSchema = z.strictObject({
 export type Alerts = z.infer<typeof alertsSchema>;
 
 /**
- * An isolated keyspace (the tenant). `bytes` is its size over all shards together; `plan` names
- * what size and limits came from. `epoch` grows with each wished flush: a shard whose
- * `flushedEpoch` is lower has to be emptied. `statsEpoch` does the same for its counters.
+ * An isolated keyspace (the tenant). `bytes` is its size over all shards together, for each copy
+ * of its keys; `plan` names what size and limits came from. `epoch` grows with each wished flush:
+ * a shard whose `flushedEpoch` is lower has to be emptied. `statsEpoch` does the same for its
+ * counters.
  */
 export const cacheRecord = z.strictObject({
   name,
@@ -77,6 +80,8 @@ export const cacheRecord = z.strictObject({
   limits: limitsSchema.prefault({}),
   policies: policiesSchema.prefault({}),
   alerts: alertsSchema.prefault({}),
+  /** In how many shards each key is; fixed when the cache is made. */
+  copies: z.union([z.literal(1), z.literal(2)]).default(1),
   pool: z.enum(["managed"]).default("managed"),
   enabled: z.boolean().default(true),
   epoch: count.default(0),
@@ -275,11 +280,14 @@ export const shardRecord = z.strictObject({
   clearedFor: z.string().max(64).default(""),
   /** Serial of the layout since which it holds nothing that other nodes own. */
   layout: count.default(0),
+  /** When it last began empty by itself, without a wished flush; 0 for never. */
+  emptySinceMs: count.default(0),
   state: z.enum(["starting", "ready", "fenced", "draining"]),
 });
 
 /** A node that has a part of a cache's keys, in proportion to `weight`. */
-const memberSchema = z.strictObject({ node: z.string(), weight });
+/** The zone decides which node has the second copy of a key. */
+const memberSchema = z.strictObject({ node: z.string(), weight, zone });
 export type Member = z.output<typeof memberSchema>;
 
 /**

@@ -32,7 +32,11 @@ type Asked = { isBinary: boolean; opcode: number; opaque: number; quiet: boolean
 export function flushAll(session: Session, request: Request, bytes: Buffer): number {
   const command = session.isBinary ? binaryFlush(request, bytes) : textFlush(request, bytes);
   const asked = remember(session, request);
+  const { route } = session.tenant!;
+  // Reads that began before it are joined by nobody who comes after.
+  route.flights?.clear();
   broadcast(session, request, session.queue.dialect, command, (answers) => {
+    route.flights?.clear();
     const error = firstError(answers);
     if (error !== null) return errorReply(asked, error);
     if (asked.quiet) return EMPTY;

@@ -21,6 +21,7 @@ import { loginBinary, loginText } from "./login.ts";
 import { retrieve } from "./retrieval.ts";
 import type { Session } from "./session.ts";
 import { isTooLongPrefixed, sendPrefixed, stored, takeKey } from "./storedKey.ts";
+import { dropTracked, executeTracked, isBehindChange } from "./tracked.ts";
 
 /** Instead of a size: the command stays unread until the session is woken. */
 export const WAIT = -1;
@@ -41,6 +42,7 @@ export function execute(session: Session, request: Request, bytes: Buffer, at: n
       if (session.isBinary) return executeKey(session, request, bytes, at);
       return retrieve(session, request, bytes, at);
     case "all":
+      if (isBehindChange(session)) return WAIT;
       if (request.command === Command.flush_all) return flushAll(session, request, bytes);
       return stats(session, request, bytes);
     case "local":
@@ -67,6 +69,7 @@ function executeKey(session: Session, request: Request, bytes: Buffer, at: numbe
     answerProblem(session, request, problem, Result.clientError);
     return request.size;
   }
+  if (session.tenant!.route.isTracked) return executeTracked(session, request, bytes, at);
   const link = isAsItStands
     ? linkOfKey(session, bytes, request.keyAt, request.keySize)
     : linkOfKey(session, session.services.loop.arena.bytes, SCRATCH_AT, stored.size);
@@ -127,11 +130,15 @@ export function dropOldValue(session: Session, request: Request, bytes: Buffer):
   if (request.command !== Command.set && request.command !== Command.ms) return;
   if (takeKey(session, request, bytes) !== undefined) return;
   const { slots, loop } = session.services;
+  const key = loop.arena.bytes.subarray(stored.tokenAt, stored.tokenAt + stored.tokenSize);
+  const command = session.isBinary ? binaryDelete(key) : textDelete(key, request.keyIsBase64);
+  if (session.tenant!.route.isTracked) {
+    const storedKey = loop.arena.bytes.subarray(SCRATCH_AT, SCRATCH_AT + stored.size);
+    return dropTracked(session, Buffer.from(storedKey), command);
+  }
   const link = linkOfKey(session, loop.arena.bytes, SCRATCH_AT, stored.size);
   if (link === null || link.refusal() !== undefined) return;
   const slot = slots.open(null, Command.delete, loop.nowMs);
-  const key = loop.arena.bytes.subarray(stored.tokenAt, stored.tokenAt + stored.tokenSize);
-  const command = session.isBinary ? binaryDelete(key) : textDelete(key, request.keyIsBase64);
   slots.opaque[slot] = 0;
   link.expect(slot);
   link.append(command, 0, command.length);

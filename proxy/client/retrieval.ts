@@ -6,17 +6,18 @@
  *     get k1 … k64 | k65 … k128 | …    a gather for each portion, END behind the last
  */
 import { SCRATCH_AT } from "../../core/io/arena.ts";
-import { Command, Result } from "../../core/protocol/command.ts";
+import { COMMANDS, Command, Result } from "../../core/protocol/command.ts";
 import { KEY_SIZE_MAX, LINE_SIZE_MAX } from "../../core/protocol/limits.ts";
 import type { Problem } from "../../core/protocol/problem.ts";
 import { type Request, TOKEN_COUNT_MAX } from "../../core/protocol/request.ts";
 import { hasLongToken } from "../../core/protocol/text.ts";
 import { settleFailed, textError } from "../routing/failure.ts";
 import { GATHER_KEY_COUNT_MAX, KeyGather } from "../routing/gather.ts";
-import type { ShardLinks } from "../routing/route.ts";
+import type { Route, ShardLinks } from "../routing/route.ts";
 import { answerProblem } from "./answers.ts";
 import { openSlot, WAIT } from "./execute.ts";
 import type { Session } from "./session.ts";
+import { type AskedKey, retrieveTracked } from "./tracked.ts";
 
 const BLANK = 0x20;
 const CR = 0x0d;
@@ -58,14 +59,14 @@ export function retrieve(session: Session, request: Request, bytes: Buffer, at: 
     return retrievePrefixed(session, session.keyPrefix, request, bytes, at);
   }
   const isShort = request.tokenCount < TOKEN_COUNT_MAX && request.size <= LINE_SIZE_MAX;
-  if (isShort && request.keyAt + request.keySize === request.lineStop) {
+  if (isShort && !route.isTracked && request.keyAt + request.keySize === request.lineStop) {
     const owner = route.ownerOfKey(bytes, request.keyAt, request.lineStop);
     return retrieveWhole(session, request, bytes, at, request.size, owner, 1);
   }
   const keysEnd = readKeys(session, bytes, request.keyAt);
   const isAll = keysEnd >= request.lineStop && request.size <= LINE_SIZE_MAX;
   const owner = keyOwner[0]!;
-  if (isAll && owner >= 0 && ownsAll(owner)) {
+  if (isAll && owner >= 0 && ownsAll(owner) && !isTracked(route, request.command)) {
     return retrieveWhole(session, request, bytes, at, request.size, owner, keyCount);
   }
   const head = keepHead(session, putHead(session, request, bytes));
@@ -90,7 +91,8 @@ function retrievePrefixed(
   const headEnd = putHead(session, request, bytes);
   const keysEnd = readPrefixedKeys(session, prefix, bytes, request.keyAt, headEnd);
   const owner = keyOwner[0]!;
-  if (keysEnd >= request.lineStop && owner >= 0 && ownsAll(owner)) {
+  const isAll = keysEnd >= request.lineStop;
+  if (isAll && owner >= 0 && ownsAll(owner) && !isTracked(session.tenant!.route, request.command)) {
     const lineEnd = keyEnd[keyCount - 1]!;
     arena.bytes.set(LINE_END, lineEnd);
     const size = lineEnd + LINE_END.length - SCRATCH_AT;
@@ -174,7 +176,9 @@ function sendKeys(session: Session, retrieval: Retrieval, bytes: Buffer, keysEnd
   for (const shard of shards) {
     if (shard.text.state === "ready" && shard.text.isFullFor(session)) return WAIT;
   }
-  if (shards.length > 0) {
+  if (shards.length > 0 && isTracked(tenant!.route, retrieval.command)) {
+    if (!retrieveTracked(session, retrieval.command, retrieval.head, keysRead())) return WAIT;
+  } else if (shards.length > 0) {
     sendPortion(session, retrieval, shards);
   } else {
     queue.counters?.count(retrieval.command, Result.failed, keyCount);
@@ -248,6 +252,15 @@ function readPrefixedKeys(
   }
   return cursor;
 }
+
+/** Whether the keys just read are asked for one by one. */
+function isTracked(route: Route, command: number): boolean {
+  if (!route.isTracked) return false;
+  return route.copies === 2 || (keyCount === 1 && !COMMANDS[command]!.mutates);
+}
+
+const keysRead = (): AskedKey[] =>
+  Array.from({ length: keyCount }, (_, i) => ({ bytes: keyBytes, at: keyAt[i]!, end: keyEnd[i]! }));
 
 function ownsAll(owner: number): boolean {
   for (let i = 1; i < keyCount; i++) if (keyOwner[i] !== owner) return false;

@@ -23,6 +23,7 @@ import { textError } from "../routing/failure.ts";
 import { GATHER_KEY_COUNT_MAX } from "../routing/gather.ts";
 import type { LinkWaiter } from "../routing/link.ts";
 import { type QueueOwner, ReplyQueue } from "../routing/replies.ts";
+import type { ChangeSender } from "../routing/trackedChange.ts";
 import type { CacheLimits } from "../tenant/limits.ts";
 import type { Paced } from "../tenant/pace.ts";
 import { ALL_RIGHTS, mayRun, refusalOf } from "../tenant/rights.ts";
@@ -56,7 +57,9 @@ const DRAIN_WAIT_MS = 2000;
 /** All sessions are framed one command at a time, so one object serves all of them. */
 const request = new Request();
 
-export class Session implements Receiver, QueueOwner, LinkWaiter, Member, Paced, TurnTaker {
+export class Session
+  implements Receiver, QueueOwner, LinkWaiter, ChangeSender, Member, Paced, TurnTaker
+{
   readonly services: Services;
   readonly connection: Connection;
   readonly queue: ReplyQueue;
@@ -75,6 +78,10 @@ export class Session implements Receiver, QueueOwner, LinkWaiter, Member, Paced,
   isBehind = false;
   /** SASL_AUTH came without its message: SASL_STEP has to bring it. */
   awaitsSaslMessage = false;
+  /** Changes that are still to be sent to the shard that decides. */
+  unsentChangeCount = 0;
+  /** To be told when there are none. */
+  waitsForChange = false;
   /** A retrieval line of which some keys are still to be asked for. */
   retrieval: Retrieval | null = null;
   #state: SessionState = "detecting";
@@ -289,6 +296,14 @@ export class Session implements Receiver, QueueOwner, LinkWaiter, Member, Paced,
 
   linkDrained(): void {
     this.proceed();
+  }
+
+  changeSent(): void {
+    this.unsentChangeCount--;
+    if (this.unsentChangeCount > 0 || !this.waitsForChange) return;
+    this.waitsForChange = false;
+    // Called in the middle of a shard's replies: go on when they are done.
+    setImmediate(() => this.proceed());
   }
 
   // ---- login ------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import { Command } from "../../core/protocol/command.ts";
 import { KEY_SIZE_MAX, LINE_SIZE_MAX } from "../../core/protocol/limits.ts";
 import type { Problem } from "../../core/protocol/problem.ts";
 import type { Request } from "../../core/protocol/request.ts";
-import type { Link } from "../routing/link.ts";
+import type { CommandSink } from "../routing/link.ts";
 import type { Session } from "./session.ts";
 
 const LINE_FEED = 0x0a;
@@ -88,7 +88,7 @@ export function sendPrefixed(
   bytes: Buffer,
   at: number,
   slot: number,
-  link: Link,
+  link: CommandSink,
 ): void {
   const { slots, loop } = session.services;
   const prefixSize = session.keyPrefix!.length;

@@ -42,23 +42,28 @@ export function settleFailed(
   slot: number,
   problem: Problem,
 ): void {
-  const command = slots.command[slot]!;
-  const row = COMMANDS[command]!;
+  const row = COMMANDS[slots.command[slot]!]!;
   const isMiss =
     !row.mutates && row.access.includes("read") && queue.policies?.unansweredRead !== "error";
-  const isSilentMiss = slots.quiet[slot] !== Quiet.no;
   let answer: Buffer;
-  if (queue.dialect === "text") {
-    if (!isMiss) answer = TEXT_ERRORS[problem];
-    else if (row.shape === "values") answer = TEXT_MISS;
-    else answer = isSilentMiss ? EMPTY : META_MISS;
-  } else {
-    const opcode = slots.opcode[slot]!;
-    const opaque = slots.opaque[slot]!;
-    if (!isMiss) answer = binaryError(problem, opcode, opaque);
-    else answer = isSilentMiss ? EMPTY : binaryMiss(opcode, opaque);
-  }
+  if (isMiss) answer = missOf(queue, slots, slot);
+  else if (queue.dialect === "text") answer = TEXT_ERRORS[problem];
+  else answer = binaryError(problem, slots.opcode[slot]!, slots.opaque[slot]!);
   queue.settleLocally(slot, Result.failed, answer);
+}
+
+/** Settles a read whose shard has no value; `isPart`: of a text multi-get, which has its own END. */
+export function settleMiss(queue: ReplyQueue, slots: Slots, slot: number, isPart: boolean): void {
+  queue.settleLocally(slot, Result.miss, isPart ? EMPTY : missOf(queue, slots, slot));
+}
+
+function missOf(queue: ReplyQueue, slots: Slots, slot: number): Buffer {
+  const isSilent = slots.quiet[slot] !== Quiet.no;
+  if (queue.dialect === "text") {
+    if (COMMANDS[slots.command[slot]!]!.shape === "values") return TEXT_MISS;
+    return isSilent ? EMPTY : META_MISS;
+  }
+  return isSilent ? EMPTY : binaryMiss(slots.opcode[slot]!, slots.opaque[slot]!);
 }
 
 const EMPTY = Buffer.alloc(0);

@@ -19,13 +19,20 @@ import { PIECE_SIZE_MAX } from "./stash.ts";
 
 export interface Gather {
   /** The reply to a part's slot: `size` bytes at `from`, valid during the call. */
-  take(slot: number, valueCount: number, bytes: Buffer, from: number, size: number): void;
+  take(
+    slot: number,
+    valueCount: number,
+    bytes: Buffer,
+    from: number,
+    size: number,
+    result: number,
+  ): void;
   /** A part that will not be answered. */
   fail(slot: number, problem: Problem): void;
   /** Writes the whole reply; called once, when its turn has come. */
   emit(connection: Connection): void;
-  /** Nobody waits any more; parts that still come are dropped. */
-  abandon(): void;
+  /** The client of `slot` does not wait any more; what still comes for it is dropped. */
+  abandon(slot: number): void;
 }
 
 /** Keys gathered at once; a longer line is answered in portions. */

@@ -103,6 +103,13 @@ export interface LinkWaiter {
   linkDrained(): void;
 }
 
+/** Takes the bytes of a command. */
+export interface CommandSink {
+  append(bytes: Buffer, from: number, size: number): void;
+  /** As `append`; a buffer that is all one large command may be passed on instead of copied. */
+  appendCommand(bytes: Buffer, from: number, size: number): void;
+}
+
 export interface LinkEvents {
   transition(link: Link, from: LinkState, to: LinkState, reason: string): void;
 }
@@ -133,7 +140,7 @@ const NOTED = SLOT_COUNT_MAX;
 /** How often it is told that outcomes stay unknown. */
 const UNKNOWN_INTERVAL_MS = 250;
 
-export class Link implements Connecting, Carrier {
+export class Link implements Connecting, Carrier, CommandSink {
   readonly address: string;
   readonly dialect: Dialect;
   readonly failureCounts: Float64Array = new Float64Array(LINK_FAILURES.length);
@@ -277,7 +284,7 @@ export class Link implements Connecting, Carrier {
       return;
     }
     const gather = slots.gather[slot]!;
-    if (gather !== null) gather.take(slot, reply.valueCount, bytes, at, reply.size);
+    if (gather !== null) gather.take(slot, reply.valueCount, bytes, at, reply.size, reply.result);
     slots.free(slot);
   }
 

@@ -190,7 +190,7 @@ export class ReplyQueue {
       const next = slots.next[slot]!;
       const gather = slots.gather[slot]!;
       if (slots.state[slot] === SlotState.settled || gather !== null) {
-        gather?.abandon();
+        gather?.abandon(slot);
         this.#dropHeld(slot);
         slots.free(slot);
       } else {

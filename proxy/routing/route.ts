@@ -8,10 +8,22 @@
  *                         v
  *                         detour -> stand-in          or, until it is open, nobody
  */
-import { Continuum, continuumOf, type WeightedNode } from "../../core/cluster/continuum.ts";
+import {
+  Continuum,
+  continuumOf,
+  hashKey,
+  type WeightedNode,
+} from "../../core/cluster/continuum.ts";
 import { Histogram } from "./counters.ts";
+import { Flights } from "./flights.ts";
 import { Health, type HealthEvents, type Trouble } from "./health.ts";
-import { Link, type LinkFailure, type LinkOptions, type LinkOwner } from "./link.ts";
+import {
+  Link,
+  type LinkFailure,
+  type LinkOptions,
+  type LinkOwner,
+  type LinkWaiter,
+} from "./link.ts";
 
 export interface ShardTarget {
   node: string;
@@ -19,6 +31,10 @@ export interface ShardTarget {
   address: string;
   /** Share of the keys, compared with the other shards; 1 if absent. */
   weight?: number;
+  /** Shards of one zone fail together; "" if absent. */
+  zone?: string;
+  /** When it last began empty while its siblings did not, since 1970; 0 if absent. */
+  emptySinceMs?: number;
 }
 
 /**
@@ -47,6 +63,9 @@ export class ShardLinks implements LinkOwner {
   readonly text: Link;
   readonly binary: Link;
   isOut = false;
+  /** Nobody uses its keys' other place yet, or still. */
+  isClosed = false;
+  emptySinceMs = 0;
   readonly #troubled: Troubled;
 
   constructor({ target, standsInFor }: ShardPlace, options: RouteOptions, troubled: Troubled) {
@@ -111,8 +130,23 @@ export class ShardLinks implements LinkOwner {
 /** In the place of the owner of keys that are on the move: always out. */
 const NOBODY: ShardTarget = { node: "nobody", address: "" };
 
+/** Where the copies of a key are now. One object, filled anew by each `locate`. */
+export interface KeyPlace {
+  hash: number;
+  /** Decides; null if nobody has the key now. */
+  first: ShardLinks | null;
+  /** Follows; null if keys have one copy, or its shard is out. */
+  second: ShardLinks | null;
+  /** May be read, but not changed: who decides is about to become another one. */
+  isClosed: boolean;
+  /** The first began empty later than the second. */
+  asksOnMiss: boolean;
+  /** The first is not the owner of the key: that one is out. */
+  isMoved: boolean;
+}
+
 /** Instead of a shard that is out: stand-ins by their place in `shards`, itself where none is. */
-type Bypass = { continuum: Continuum; owners: readonly number[] };
+type Bypass = { continuum: Continuum; owners: readonly number[]; order: number };
 
 export class Route {
   readonly #options: RouteOptions;
@@ -120,6 +154,7 @@ export class Route {
   #continuum: Continuum = new Continuum([]);
   /** All shards are in, and no keys are on the move: the continuum is all there is to ask. */
   #isPlain = true;
+  #isAnyOut = false;
   /** By place in `shards`. */
   #bypasses: readonly (Bypass | undefined)[] = [];
   /** Who owned the keys until now, while not all proxies know the new owners. */
@@ -127,16 +162,48 @@ export class Route {
   #nobody = -1;
   /** Those of the continuum, by node; behind them the stand-ins. */
   shards: ShardLinks[] = [];
+  /** Each key is in this many shards. */
+  copies: 1 | 2 = 1;
+  /** Reads that others may join; null while reads are not shared. */
+  flights: Flights | null = null;
+  /** Commands are followed one by one: costs nothing where it is false. */
+  isTracked = false;
+  /** Reads are shared even while all shards are in. */
+  #isShared = false;
+  /** Keys whose second copy is being changed, by hash, and who waits for that. */
+  readonly #busy: Map<number, { count: number; waiters: LinkWaiter[] }> = new Map();
+  readonly #place: KeyPlace = {
+    hash: 0,
+    first: null,
+    second: null,
+    isClosed: false,
+    asksOnMiss: false,
+    isMoved: false,
+  };
 
   constructor(options: RouteOptions, events: HealthEvents) {
     this.#options = options;
     this.health = new Health(this, events);
   }
 
+  /** How many copies of each key there are, and whether reads of one key are always shared. */
+  follow({ copies, isShared }: { copies: 1 | 2; isShared: boolean }): void {
+    this.copies = copies;
+    this.#isShared = isShared;
+    this.#track();
+  }
+
+  #track(): void {
+    const isShared = this.#isShared || this.#isAnyOut;
+    this.flights?.clear();
+    if (isShared !== (this.flights !== null)) this.flights = isShared ? new Flights() : null;
+    this.isTracked = isShared || this.copies === 2;
+  }
+
   /**
-   * Takes over the new list, and the detours of those that are out, by node. Shards that stay keep
-   * their connections and what is in flight. Keys that had another owner among `before` are served
-   * by nobody.
+   * Takes over the new list, and the detours of those that are out, by node: in the order in
+   * which they went out. Shards that stay keep their connections and what is in flight. Keys that
+   * had another owner among `before` are served by nobody.
    */
   update(
     targets: readonly ShardTarget[],
@@ -155,6 +222,10 @@ export class Route {
     };
     const sorted = targets.toSorted((a, b) => (a.node < b.node ? -1 : 1));
     const shards = sorted.map((target) => keep(target, null));
+    for (const [place, { emptySinceMs = 0 }] of sorted.entries()) {
+      shards[place]!.emptySinceMs = emptySinceMs;
+    }
+    const order = [...detours.keys()];
     const bypasses = sorted.map(({ node }, place) => {
       const detour = detours.get(node);
       if (detour === undefined) return undefined;
@@ -164,17 +235,22 @@ export class Route {
         if (address === null) return place;
         return shards.push(keep({ node: host.node, address }, node)) - 1;
       });
-      return { continuum: continuumOf(hosts.map(weighted)), owners };
+      const continuum = continuumOf(hosts.map(weighted));
+      return { continuum, owners, order: order.indexOf(node) };
     });
     this.#before = before === null ? null : continuumOf(before);
     if (before !== null) this.#nobody = shards.push(keep(NOBODY, null)) - 1;
     this.shards = shards;
     this.#continuum = continuumOf(sorted.map(weighted));
     this.#bypasses = bypasses;
-    this.#isPlain = before === null && bypasses.every((bypass) => bypass === undefined);
+    this.#isAnyOut = bypasses.some((bypass) => bypass !== undefined);
+    this.#isPlain = before === null && !this.#isAnyOut;
     for (const [place, shard] of shards.entries()) {
-      shard.setOut(bypasses[place] !== undefined || !shard.isThere);
+      const bypass = bypasses[place];
+      shard.isClosed = !shard.isThere || bypass?.owners.length === 0;
+      shard.setOut(bypass !== undefined || !shard.isThere);
     }
+    this.#track();
     for (const gone of known.values()) gone.retire();
   }
 
@@ -195,6 +271,105 @@ export class Route {
     return host < 0 ? owner : bypass.owners[host]!;
   }
 
+  /** Where the key in `bytes[from, to)` is; valid until the next call. */
+  locate(bytes: Uint8Array, from: number, to: number): KeyPlace {
+    const place = this.#place;
+    const hash = hashKey(bytes, from, to);
+    place.hash = hash;
+    place.second = null;
+    place.isClosed = false;
+    place.asksOnMiss = false;
+    place.isMoved = false;
+    if (this.copies === 1) {
+      const owner = this.ownerOfKey(bytes, from, to);
+      place.first = owner < 0 ? null : this.shards[owner]!;
+      return place;
+    }
+    const owner = this.#continuum.owner(hash);
+    const other = this.#continuum.secondOwner(hash);
+    if (this.#before !== null && this.#isMoving(hash, owner, other)) {
+      place.first = null;
+      place.isClosed = true;
+      return place;
+    }
+    const first = owner < 0 ? null : this.shards[owner]!;
+    const second = other < 0 ? null : this.shards[other]!;
+    place.first = first;
+    if (first === null || second === null) return this.#onlyIn(first, place);
+    if (!first.isOut && !second.isOut) {
+      place.second = second;
+      place.asksOnMiss = first.emptySinceMs > second.emptySinceMs;
+      return place;
+    }
+    place.isClosed = first.isClosed || second.isClosed;
+    if (!first.isOut) return place;
+    place.isMoved = true;
+    place.first = second.isOut ? this.#standInOf(hash, owner, other) : second;
+    return place;
+  }
+
+  /** Its copies were in other shards, and not all proxies know that they are in these now. */
+  #isMoving(hash: number, owner: number, other: number): boolean {
+    const before = this.#before!;
+    const { labels } = this.#continuum;
+    const wasIn = (at: number): string | undefined => before.labels[at];
+    return (
+      wasIn(before.owner(hash)) !== labels[owner] ||
+      wasIn(before.secondOwner(hash)) !== labels[other]
+    );
+  }
+
+  /** A cache with one shard has one copy of each key, wherever that is. */
+  #onlyIn(first: ShardLinks | null, place: KeyPlace): KeyPlace {
+    if (first?.isOut !== true) return place;
+    place.isClosed = true;
+    place.first = null;
+    return place;
+  }
+
+  /**
+   * Both shards of a key are out: stand-ins have it. Those of the shard that went out last, as they
+   * are fresh since the key has been without both.
+   */
+  #standInOf(hash: number, owner: number, other: number): ShardLinks | null {
+    const [one, two] = [this.#bypasses[owner], this.#bypasses[other]];
+    if (one === undefined || two === undefined) return null;
+    const later = one.order > two.order ? one : two;
+    const host = later.continuum.owner(hash);
+    const standIn = host < 0 ? undefined : this.shards[later.owners[host]!];
+    return standIn === undefined || standIn.isOut ? null : standIn;
+  }
+
+  /** True while the key of `hash` is being changed in both copies; `waiter` is told when not. */
+  isBusyFor(waiter: LinkWaiter, hash: number): boolean {
+    const busy = this.#busy.get(hash);
+    if (busy === undefined) return false;
+    busy.waiters.push(waiter);
+    return true;
+  }
+
+  /** A change of the key of `hash` begins, in both copies or only in one. */
+  changeBegins(hash: number, isInBoth: boolean): void {
+    this.flights?.keyChanges(hash);
+    if (!isInBoth) return;
+    const busy = this.#busy.get(hash);
+    if (busy === undefined) this.#busy.set(hash, { count: 1, waiters: [] });
+    else busy.count++;
+  }
+
+  /** It is about to be acknowledged, or given up. */
+  changeEnds(hash: number, isInBoth: boolean): void {
+    this.flights?.keyChanges(hash);
+    const busy = isInBoth ? this.#busy.get(hash) : undefined;
+    if (busy === undefined || --busy.count > 0) return;
+    this.#busy.delete(hash);
+    if (busy.waiters.length === 0) return;
+    // In the middle of a shard's replies: go on when they are done.
+    setImmediate(() => {
+      for (const waiter of busy.waiters) waiter.linkDrained();
+    });
+  }
+
   retire(): void {
     this.update([]);
   }
@@ -203,4 +378,6 @@ export class Route {
 const idOf = ({ node, address }: ShardTarget, standsInFor: string | null): string =>
   `${node} ${standsInFor ?? ""} ${address}`;
 
-const weighted = ({ node, weight = 1 }: ShardTarget): WeightedNode => ({ name: node, weight });
+const weighted = ({ node, weight = 1, zone = "" }: ShardTarget): WeightedNode => {
+  return { name: node, weight, zone };
+};

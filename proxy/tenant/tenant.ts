@@ -57,6 +57,8 @@ export class Tenant {
     this.name = cache.name;
     this.isEnabled = cache.enabled;
     this.policies.unansweredRead = cache.policies.unansweredRead;
+    const isShared = cache.policies.singleFlight === "always";
+    this.route.follow({ copies: cache.copies, isShared });
     this.#limits = cache.limits;
     this.share(sharers, nowMs);
   }
@@ -76,20 +78,18 @@ export class Tenant {
     this.route.update(
       this.#targets(),
       this.detours.inForce(revision),
-      before.length === 0 ? null : before.map(({ node, weight }) => ({ name: node, weight })),
+      before.length === 0
+        ? null
+        : before.map(({ node, weight, zone }) => ({ name: node, weight, zone })),
     );
   }
 
   /** A shard that is starting, or not there yet, keeps its place: its keys must not move. */
   #targets(): ShardTarget[] {
-    if (this.#layout === null) {
-      return [...this.shards.values()].map(({ node, address, weight }) => {
-        return { node, address, weight };
-      });
-    }
-    return this.#layout.value.members.map(({ node, weight }) => {
-      const address = this.shards.get(`${this.id}/${node}`)?.address ?? "";
-      return { node, address, weight };
+    if (this.#layout === null) return [...this.shards.values()];
+    return this.#layout.value.members.map(({ node, weight, zone }) => {
+      const { address = "", emptySinceMs = 0 } = this.shards.get(`${this.id}/${node}`) ?? {};
+      return { node, address, weight, zone, emptySinceMs };
     });
   }
 

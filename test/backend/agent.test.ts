@@ -202,7 +202,11 @@ describe("a restart", () => {
     await stop(node);
     expect(await shard("c1/node-1")).toEqual(before);
     await start("node-1");
-    expect(await shard("c1/node-1")).toEqual({ ...before, epoch: 2 });
+    expect(await shard("c1/node-1")).toEqual({
+      ...before,
+      epoch: 2,
+      emptySinceMs: expect.any(Number),
+    });
     expect(await ask(before.address, "get a\r\n")).toBe("END\r\n");
     const later = Number((await ask(before.address, "ms a 1 c\r\nx\r\n")).slice(4));
     expect(later).toBeGreaterThan(cas);

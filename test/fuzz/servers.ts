@@ -1,7 +1,7 @@
 /**
  * What the fuzzer talks to: a real memcached, and Memward proxies in this process whose shards are
  * real memcacheds of their own. A proxy with one shard must answer as memcached does; one with
- * three must too, and has to split and gather for it.
+ * three must too, and has to split and gather for it; and one whose keys have two copies.
  */
 import { pino } from "pino";
 import { openSqliteState } from "../../core/cluster/sqlite.ts";
@@ -26,9 +26,16 @@ export type Servers = {
   stop(): Promise<void>;
 };
 
-export async function startServers(shardCounts: readonly number[] = [1, 3]): Promise<Servers> {
+type Shape = { shardCount: number; copies: 1 | 2 };
+const SHAPES: readonly Shape[] = [
+  { shardCount: 1, copies: 1 },
+  { shardCount: 3, copies: 1 },
+  { shardCount: 3, copies: 2 },
+];
+
+export async function startServers(shapes: readonly Shape[] = SHAPES): Promise<Servers> {
   const reference = await startMemcached();
-  const running = await Promise.all(shardCounts.map(startOne));
+  const running = await Promise.all(shapes.map(startOne));
   return {
     reference: reference.address,
     proxies: running.map(({ proxy }) => proxy),
@@ -39,12 +46,13 @@ export async function startServers(shardCounts: readonly number[] = [1, 3]): Pro
   };
 }
 
-async function startOne(
-  shardCount: number,
-): Promise<{ proxy: FuzzedProxy; stop(): Promise<void> }> {
+async function startOne({
+  shardCount,
+  copies,
+}: Shape): Promise<{ proxy: FuzzedProxy; stop(): Promise<void> }> {
   const shards = await Promise.all(Array.from({ length: shardCount }, () => startMemcached()));
   const state = openSqliteState({ path: `${temporaryFolder("fuzz")}/state.db` });
-  const commit = await state.commit(records(shards));
+  const commit = await state.commit(records(shards, copies));
   if (!commit.ok) throw new Error(`state: ${JSON.stringify(commit)}`);
   const options = proxyOptions.parse({
     listen: ["127.0.0.1:0"],
@@ -52,7 +60,7 @@ async function startOne(
   });
   const role = await startProxy(options, { state, log: pino({ level: "silent" }) });
   const proxy: FuzzedProxy = {
-    name: `proxy with ${shardCount} ${shardCount === 1 ? "shard" : "shards"}`,
+    name: `proxy with ${shardCount} ${shardCount === 1 ? "shard" : "shards"}, copies ${copies}`,
     address: role.addresses[1] ?? "",
     loginAddress: role.addresses[0] ?? "",
     failures: () => failuresOf(role),
@@ -65,10 +73,11 @@ async function startOne(
   return { proxy, stop };
 }
 
-function records(shards: readonly Memcached[]): Change[] {
+function records(shards: readonly Memcached[], copies: 1 | 2): Change[] {
   const cache = {
     name: "default",
     bytes: 64 << 20,
+    copies,
     pool: "managed",
     enabled: true,
     createdAtMs: 1,

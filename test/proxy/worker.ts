@@ -180,6 +180,7 @@ const shardOf = (node: string, address: string): Shard => ({
   process: null,
   clearedFor: "",
   layout: 0,
+  emptySinceMs: 0,
   state: "ready",
 });
 

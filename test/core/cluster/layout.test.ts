@@ -8,7 +8,8 @@ import { continuumOf } from "../../../core/cluster/continuum.ts";
 import { decideLayout, type LayoutView, losesKeys } from "../../../core/cluster/layout.ts";
 import type { Ejection, Layout, Member } from "../../../core/cluster/records.ts";
 
-const members = (...nodes: string[]): Member[] => nodes.map((node) => ({ node, weight: 1 }));
+const members = (...nodes: string[]): Member[] =>
+  nodes.map((node) => ({ node, weight: 1, zone: "" }));
 const layout = (serial: number, ...nodes: string[]): Layout => ({
   serial,
   members: members(...nodes),
@@ -16,7 +17,9 @@ const layout = (serial: number, ...nodes: string[]): Layout => ({
 });
 type Shards = LayoutView["shards"];
 const shards = (...rows: [node: string, layout: number][]): Shards =>
-  new Map(rows.map(([node, serial]) => [node, { state: "ready", layout: serial, weight: 1 }]));
+  new Map(
+    rows.map(([node, serial]) => [node, { state: "ready", layout: serial, weight: 1, zone: "" }]),
+  );
 const decide = (view: Partial<LayoutView>): Layout | undefined =>
   decideLayout({
     layout: undefined,
@@ -69,8 +72,8 @@ describe("the next layout of a cache", () => {
   test("more weight counts as keys gained, less weight as keys that all others gain", () => {
     const now = { ...layout(2, "a", "b"), before: [] };
     const heavy = [
-      { node: "a", weight: 1 },
-      { node: "b", weight: 3 },
+      { node: "a", weight: 1, zone: "" },
+      { node: "b", weight: 3, zone: "" },
     ];
     const view = { layout: now, wanted: heavy };
     expect(decide({ ...view, shards: shards(["a", 0], ["b", 1]) })).toBeUndefined();
