@@ -8,7 +8,7 @@
  * `npm run fault -- --table [--rounds 5] [--rate 200] [--only NAME,…] [--json FILE]`: what a failing
  * shard costs, in figures (table.ts).
  */
-import { writeFileSync } from "node:fs";
+import { appendFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { z } from "zod";
 import { describeMachine } from "../bench/machine.ts";
@@ -50,6 +50,9 @@ const options = z
   .parse(values);
 
 const log = (line: string): void => console.log(line);
+const append = (text: string): void => {
+  if (options.evidence !== undefined) appendFileSync(options.evidence, text);
+};
 
 async function main(): Promise<void> {
   if (options.faults) return log(FAULT_NAMES.join("\n"));
@@ -59,9 +62,7 @@ async function main(): Promise<void> {
   const report = await runCampaign({
     ...{ subject, seed, only, log },
     ...{ seconds: minutes * 60, holdMs: HOLD_MS, calmMs: CALM_MS },
-    evidence: (text) => {
-      if (options.evidence !== undefined) writeFileSync(options.evidence, text);
-    },
+    evidence: append,
   });
   log(JSON.stringify(report, null, 2));
   if (options.json !== undefined) writeFileSync(options.json, JSON.stringify(report, null, 2));
@@ -73,7 +74,7 @@ async function makeTable(): Promise<void> {
   const unknown = only.filter((name) => !SCENARIO_NAMES.includes(name));
   if (unknown.length > 0) throw new Error(`no ${unknown} among ${SCENARIO_NAMES.join(", ")}`);
   const machine = describeMachine();
-  const rows = await runTable({ rounds, ratePerPair: rate, seed, only, log });
+  const rows = await runTable({ rounds, ratePerPair: rate, seed, only, log, evidence: append });
   log(tableOf(rows));
   if (options.json !== undefined) {
     writeFileSync(options.json, JSON.stringify({ machine, seed, rounds, rate, rows }, null, 2));
