@@ -25,7 +25,7 @@ const ANSWER_LENGTH_MAX = 1_000;
 /** Answers that are kept to be given again. */
 const ANSWERED_COUNT_MAX = 200;
 const STRANGER_INTERVAL_MS = 3_600_000;
-const STRANGER_COUNT_MAX = 500;
+const STRANGER_COUNT_MAX = 100;
 const DRILL_TEXT = "this is a drill, nothing is wrong. Reply: ok";
 
 /** Somebody wrote. */

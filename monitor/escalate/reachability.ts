@@ -3,13 +3,14 @@
  * pinged end to end every minute, and whoever could not be reached for five of them is told of by
  * the other channels, and whoever is next as well. It is a condition like all others.
  */
-import type { Person } from "../../core/cluster/incidents.ts";
+import type { Incident, Person } from "../../core/cluster/incidents.ts";
 import type { Condition } from "../condition.ts";
 import type { Turn } from "../incident/turn.ts";
+import { queue, settle } from "./notifications.ts";
 import { devicesOf, isPresenceKnown, updateDevice } from "./presence.ts";
-import { ping } from "./sending.ts";
+import { ping, sendByFallback } from "./sending.ts";
 import { onCall, personOf } from "./targets.ts";
-import { timeText } from "./texts.ts";
+import { headline, timeText } from "./texts.ts";
 
 export const UNREACHABLE = "unreachable";
 const PING_INTERVAL_MS = 60_000;
@@ -109,6 +110,15 @@ export function unreachablePeople(turn: Turn): Condition[] {
       },
     ];
   });
+}
+
+/** Told to the person as well, by every way but the link. */
+export function tellSubject(turn: Turn, incident: Incident): void {
+  const person = incident.subject;
+  if ((turn.paging.people[person]?.fallback.length ?? 0) === 0) return;
+  const notification = queue(turn, incident, "update", { person }, headline(turn, incident));
+  settle(notification);
+  sendByFallback(turn, incident, notification);
 }
 
 /** Since when no device answers, or since a handover that nobody got. */

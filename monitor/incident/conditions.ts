@@ -13,7 +13,12 @@ import {
 import { type Condition, conditionKey, type Severity } from "../condition.ts";
 import { nameOf } from "../escalate/levels.ts";
 import { update } from "../escalate/notifications.ts";
-import { lookAtPeople, unreachablePeople } from "../escalate/reachability.ts";
+import {
+  lookAtPeople,
+  tellSubject,
+  UNREACHABLE,
+  unreachablePeople,
+} from "../escalate/reachability.ts";
 import { resolvedText } from "../escalate/texts.ts";
 import { moveIncident } from "./machine.ts";
 import { policyFor } from "./policies.ts";
@@ -73,12 +78,12 @@ function withinBounds(turn: Turn, seen: readonly Condition[]): Map<string, Condi
     }
   }
   const unresolved = turn.incidents.values().filter(({ state }) => state !== "resolved");
-  const room = OPEN_COUNT_MAX - 1 - unresolved.length;
+  const room = Math.max(0, OPEN_COUNT_MAX - 1 - unresolved.length);
   const isNew = (key: string) => (known.get(key)?.state ?? "resolved") === "resolved";
   const added = [...all].filter(([key]) => isNew(key));
   if (added.length <= room) return all;
   added.sort(([, a], [, b]) => rank(b.severity) - rank(a.severity) || a.sinceMs - b.sinceMs);
-  const rest = added.slice(Math.max(0, room));
+  const rest = added.slice(room);
   for (const [key] of rest) all.delete(key);
   const overflow = overflowOf(rest.map(([, condition]) => condition));
   return all.set(conditionKey(overflow), overflow);
@@ -140,6 +145,7 @@ function openIncident(turn: Turn, key: string, condition: Condition): void {
   turn.note(incident, "opened", `${severity}: ${incident.summary}`);
   const detectionSeconds = (nowMs - incident.sinceMs) / 1_000;
   turn.measure({ name: "opened", severity, detectionSeconds });
+  if (kind === UNREACHABLE) tellSubject(turn, incident);
 }
 
 /** Its condition is there: the text follows, and it may have got worse or come back. */
@@ -195,6 +201,7 @@ function reopen(turn: Turn, incident: Incident): void {
   incident.deadlines.ackExpiresAtMs = null;
   moveIncident(incident, "open");
   turn.note(incident, "reopened", wasResolvedBy);
+  if (incident.kind === UNREACHABLE) tellSubject(turn, incident);
 }
 
 /** Its condition is not there: after a while it recovers, and then it is over. */

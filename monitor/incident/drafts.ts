@@ -2,6 +2,7 @@
  * Documents of one kind while a step changes them: what was there before stays as it was, what is
  * edited is a copy. At the end it tells what changed.
  */
+import type { Incident } from "../../core/cluster/incidents.ts";
 import type { Documents } from "./types.ts";
 
 export class Drafts<T extends object> {
@@ -10,8 +11,11 @@ export class Drafts<T extends object> {
   readonly #changed = new Map<string, T | null>();
   readonly #forgotten = new Set<string>();
 
-  constructor(before: Documents<T>) {
+  readonly #copy: (value: T) => T;
+
+  constructor(before: Documents<T>, copy: (value: T) => T = structuredClone) {
     this.#before = before;
+    this.#copy = copy;
   }
 
   get(id: string): T | undefined {
@@ -24,7 +28,7 @@ export class Drafts<T extends object> {
   edit(id: string): T {
     const changed = this.#changed.get(id);
     if (changed !== undefined && changed !== null) return changed;
-    const draft = structuredClone(this.get(id)) as T;
+    const draft = this.#copy(this.get(id) as T);
     this.#changed.set(id, draft);
     return draft;
   }
@@ -61,4 +65,24 @@ export class Drafts<T extends object> {
     const kept = this.ids().filter((id) => !this.#forgotten.has(id));
     return Object.fromEntries(kept.map((id) => [id, this.get(id) as T]));
   }
+}
+
+/**
+ * A copy of an incident whose parts can be written to. What is never changed once it is there (lines
+ * of the log, answers, the policy) is shared: this is an order of magnitude faster than a deep copy.
+ */
+export function copyIncident(incident: Incident): Incident {
+  const { ack, deadlines, notifications, log, handled, details } = incident;
+  return {
+    ...incident,
+    details: [...details],
+    ack: ack === null ? null : { ...ack },
+    deadlines: { ...deadlines },
+    notifications: notifications.map((one) => ({
+      ...one,
+      devices: one.devices.map((device) => ({ ...device })),
+    })),
+    log: [...log],
+    handled: [...handled],
+  };
 }

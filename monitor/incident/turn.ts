@@ -12,7 +12,7 @@ import {
   shownId,
 } from "../../core/cluster/incidents.ts";
 import type { PagingConfig } from "../config/paging.ts";
-import { Drafts } from "./drafts.ts";
+import { copyIncident, Drafts } from "./drafts.ts";
 import type { Effect, Measure, Memory, PagerChange, PagerState } from "./types.ts";
 
 /** So many lines of a log's beginning are kept when it is full. */
@@ -37,7 +37,7 @@ export class Turn {
     this.nowMs = nowMs;
     this.paging = paging;
     this.memory = { ...state.memory };
-    this.incidents = new Drafts(state.incidents);
+    this.incidents = new Drafts(state.incidents, copyIncident);
     this.silences = new Drafts(state.silences);
     this.drills = new Drafts(state.drills);
     this.people = new Drafts(state.people);
