@@ -15,6 +15,7 @@ import { Session, TIMINGS, type Timings } from "./session.ts";
 import {
   AVAILABLE,
   answerMarkup,
+  approvalMarkups,
   enterRoomMarkup,
   type Heard,
   hear,
@@ -65,6 +66,8 @@ const LOOK_INTERVAL_MS = 20;
 export interface XmppClientOptions extends XmppOptions {
   /** What tells this process from others of the account; one of before is taken over. */
   readonly resource?: string | undefined;
+  /** Bare addresses that may see whether we are there, when they ask; others are not answered. */
+  readonly contacts?: readonly string[] | undefined;
   readonly timings?: Partial<Timings>;
   readonly random?: Random;
 }
@@ -269,9 +272,12 @@ export class XmppClient implements XmppLink {
         return events?.bounced(heard.from, heard.id, heard.condition);
       case "text": {
         const { from, id } = heard.message;
-        if (heard.wantsReceipt) this.#say(receiptMarkup(from, id));
+        // A receipt shows that we are there: for those who may see that (XEP-0184, 8).
+        if (heard.wantsReceipt && this.#devices.has(from)) this.#say(receiptMarkup(from, id));
         return events?.text(heard.message);
       }
+      case "subscribe":
+        return this.#subscribe(heard.from);
       case "presence":
         return this.#presence(heard.from, heard.priority, heard.show);
       case "entered":
@@ -283,6 +289,12 @@ export class XmppClient implements XmppLink {
       case "reply":
         return this.#reply(heard.from, heard.id, heard.condition);
     }
+  }
+
+  #subscribe(from: string): void {
+    const isContact = this.#options.contacts?.some((contact) => bareJid(contact) === from);
+    if (isContact !== true) return this.#events?.ignored("subscription");
+    for (const xml of approvalMarkups(from)) this.#say(xml);
   }
 
   #presence(from: string, priority: number | null, show: string): void {

@@ -76,7 +76,10 @@ export interface XmppEvents {
   down(reason: DownReason, detail: string): void;
   /** The next hop has it (XEP-0198). */
   accepted(id: string): void;
-  /** It may have been delivered or not: the session that carried it is gone. */
+  /**
+   * It may have been delivered or not: the session that carried it is gone. Told at the next login,
+   * since until then the session might be resumed and nothing be lost.
+   */
   unsure(id: string): void;
   /** A device of this full JID has the message `id` (XEP-0184). */
   received(from: string, id: string): void;

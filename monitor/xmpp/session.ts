@@ -8,6 +8,7 @@
  *                                                       \-> binding -> enabling -> up -> closed
  */
 import { type ConnectionOptions, connect, type TLSSocket } from "node:tls";
+import { domainToASCII } from "node:url";
 import { clock } from "../../core/runtime/clock.ts";
 import { secureBytes } from "../../core/runtime/random.ts";
 import type { DownReason } from "./link.ts";
@@ -451,7 +452,8 @@ const REASONS = {
 } as const satisfies Partial<Record<DownReason, RegExp>>;
 
 function tlsOptions({ host, port, domain, ca }: SessionOptions): ConnectionOptions {
-  const options: ConnectionOptions = { host, port, minVersion: "TLSv1.2", servername: domain };
+  const servername = domainToASCII(domain) || domain;
+  const options: ConnectionOptions = { host, port, minVersion: "TLSv1.2", servername };
   options.ALPNProtocols = ["xmpp-client"]; // XEP-0368; servers that do not know it ignore it.
   if (ca !== undefined) options.ca = ca;
   return options;

@@ -63,6 +63,11 @@ export function pingMarkup(to: string, id: string): string {
   return markup("iq", { type: "get", to, id }, markup("ping", { xmlns: NS.ping }));
 }
 
+/** Lets `to` see us, and asks to see him: phones give receipts to those they know. */
+export function approvalMarkups(to: string): string[] {
+  return ["subscribed", "subscribe"].map((type) => markup("presence", { type, to }));
+}
+
 export const AVAILABLE = markup("presence", {}, markup("priority", {}, "0"));
 export const UNAVAILABLE = markup("presence", { type: "unavailable" });
 
@@ -109,6 +114,8 @@ export type Heard =
   | { readonly kind: "bounced"; readonly from: string; readonly id: string; condition: string }
   | { readonly kind: "text"; readonly message: IncomingText; readonly wantsReceipt: boolean }
   | { readonly kind: "presence"; readonly from: string; priority: number | null; show: string }
+  /** Somebody would like to see whether we are there. */
+  | { readonly kind: "subscribe"; readonly from: string }
   | { readonly kind: "entered"; readonly room: string; readonly isNew: boolean }
   | { readonly kind: "leftRoom"; readonly room: string; readonly condition: string }
   | { readonly kind: "request" }
@@ -168,6 +175,7 @@ function hearPresence(stanza: Element, self: Self): Heard {
   if (self.rooms.has(room)) return hearRoom(stanza, room, type);
   if (room === bareJid(self.jid)) return ignored("own");
   if (type === "error") return ignored("presence_error");
+  if (type === "subscribe") return { kind: "subscribe", from: bareJid(from) };
   if (type !== "" && type !== "unavailable") return ignored("subscription");
   if (type === "unavailable") return { kind: "presence", from, priority: null, show: "" };
   const text = (name: string): string => {

@@ -1,7 +1,8 @@
 /** What becomes of pages to people with several devices, dead ones, none, and to strangers. */
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { XmppClient } from "../../../monitor/xmpp/client.ts";
-import { Device, type DeviceOptions } from "../../harness/device.ts";
+import { childOf } from "../../../monitor/xmpp/xml.ts";
+import { Device, type DeviceMessage, type DeviceOptions } from "../../harness/device.ts";
 import { missing } from "../../harness/processes.ts";
 import { Prosody } from "../../harness/prosody.ts";
 import { Observed } from "./observed.ts";
@@ -18,7 +19,9 @@ describe.skipIf(absent !== undefined)(`devices ${absent ?? ""}`, () => {
   beforeAll(async () => {
     prosody = await Prosody.start({ people: ["monitor", ...PEOPLE], hibernationS: 2 });
     prosody.addAccount("mallory"); // In nobody's roster.
-    link = new XmppClient(prosody.account("monitor"));
+    prosody.addAccount("newcomer"); // Likewise, but somebody we know.
+    const contacts = [prosody.jid("newcomer")];
+    link = new XmppClient({ ...prosody.account("monitor"), contacts });
     told = new Observed();
     link.start(told);
     await told.until(/^up/);
@@ -163,6 +166,32 @@ describe.skipIf(absent !== undefined)(`devices ${absent ?? ""}`, () => {
     mallory.say(prosody.jid("monitor"), "ack 18");
     await told.until(/^text mallory@alert\.test\/phone false fresh ack 18$/);
     expect(told.count(/^text ann@alert\.test/)).toBe(0);
+  });
+
+  test("a person we know may see us when asking for it, a stranger may not", async () => {
+    const monitor = prosody.jid("monitor");
+    const ask = `<presence type="subscribe" to="${monitor}"/>`;
+    const request = '<request xmlns="urn:xmpp:receipts"/>';
+    const command = (id: string) =>
+      `<message to="${monitor}" id="${id}" type="chat"><body>who</body>${request}</message>`;
+    const [newcomer, mallory] = await Promise.all(
+      ["newcomer", "mallory"].map((person) => Device.start(prosody, person)),
+    );
+    if (newcomer === undefined || mallory === undefined) throw new Error("two devices");
+    devices.push(newcomer, mallory);
+    mallory.raw(ask);
+    mallory.raw(command("m1"));
+    await told.until(/^text mallory\S+ false fresh who$/);
+    expect(told.lines).toContain("ignored subscription");
+
+    newcomer.raw(ask);
+    newcomer.raw(`<presence type="subscribed" to="${monitor}"/>`);
+    await told.until(/^presence newcomer@alert\.test\/phone 0$/);
+    newcomer.raw(command("n1"));
+    const isReceipt = ({ stanza }: DeviceMessage, id: string) =>
+      childOf(stanza, "received", "urn:xmpp:receipts")?.attributes["id"] === id;
+    await newcomer.message((message) => isReceipt(message, "n1"));
+    expect(mallory.messages).toEqual([]);
   });
 
   test("what a stranger sends too large or too deep is skipped, and the link stays up", async () => {

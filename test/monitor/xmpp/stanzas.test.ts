@@ -145,7 +145,12 @@ test.each<[string, string, object]>([
     { kind: "presence", priority: null },
   ],
   ["our own presence", "<presence from='monitor@alert.test/memward-1'/>", ignored("own")],
-  ["a wish to see us", "<presence type='subscribe' from='x@y'/>", ignored("subscription")],
+  [
+    "a wish to see us",
+    "<presence type='subscribe' from='X@y/z'/>",
+    { kind: "subscribe", from: "x@y" },
+  ],
+  ["one that was granted", "<presence type='subscribed' from='x@y'/>", ignored("subscription")],
   ["a presence that failed", "<presence type='error' from='x@y'/>", ignored("presence_error")],
   ["somebody in a room", `<presence from='${ROOM}/alice'/>`, ignored("room_presence")],
   [
