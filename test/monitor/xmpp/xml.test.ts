@@ -1,4 +1,5 @@
 /** The reader of streams: what it makes of XML, whole and in pieces, and what it refuses. */
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
   childOf,
@@ -120,6 +121,46 @@ describe("what strangers may send is skipped", () => {
   ])("what no server forwards ends the stream: %s", (_, bytes) => {
     expect(read(HEADER, bytes).lines.slice(1)).toEqual(["failed too_large"]);
   });
+});
+
+const PIECES = [
+  HEADER,
+  "<message from='a@b'><body>x</body></message>",
+  "<a xmlns='urn:xmpp:sm:3' h='1'/>",
+  "<body xml:lang='en'>",
+  "</body>",
+  "</stream:stream>",
+  "<![CDATA[",
+  "]]>",
+  "<!DOCTYPE x [<!ENTITY a '&a;'>]>",
+  "&a;&#0;&#x110000;&lt;",
+  "<?xml version='1.0'?>",
+  "<!--",
+  "<x:y xmlns:x='z' __proto__='1' constructor='2'>",
+  "\u00e9\ud83d\ude00",
+];
+
+test("whatever comes, in whatever pieces, is read or refused, and never thrown", () => {
+  const junk = fc.oneof(
+    fc.constantFrom(...PIECES).map((text) => Buffer.from(text)),
+    fc.uint8Array({ maxLength: 40 }).map((bytes) => Buffer.from(bytes)),
+    fc.constantFrom(...PIECES).chain((text) => {
+      const bytes = Buffer.from(text);
+      return fc.nat(bytes.length).map((at) => bytes.subarray(0, at));
+    }),
+  );
+  fc.assert(
+    fc.property(fc.array(junk, { maxLength: 20 }), fc.boolean(), (chunks, hasHeader) => {
+      const { lines, stanzas } = read(...(hasHeader ? [HEADER] : []), ...chunks);
+      const failures = lines.filter((line) => /^(failed|ended)/.test(line));
+      expect(failures.length).toBeLessThanOrEqual(1);
+      if (failures.length === 1) expect(lines.at(-1)).toBe(failures[0]);
+      expect(stanzas.every(({ attributes }) => Object.getPrototypeOf(attributes) === null)).toBe(
+        true,
+      );
+    }),
+    { numRuns: 3_000 },
+  );
 });
 
 test("whatever is escaped reads back, but for what XML cannot carry", () => {
