@@ -62,7 +62,10 @@ export class Reception {
   static async open(parts: ReceptionParts): Promise<Reception> {
     const { xmpp, fallbackXmpp, name } = parts.options;
     const resource = `memward-${name}`;
-    const open = (account: typeof xmpp) => account && openXmppLink({ ...account, resource });
+    const people = Object.values(parts.paging.people).map(({ jid }) => jid);
+    const contacts = [...people, ...jidsElsewhere(parts.paging)];
+    const open = (account: typeof xmpp) =>
+      account && openXmppLink({ ...account, resource, contacts });
     return new Reception(parts, { link: await open(xmpp), elsewhere: await open(fallbackXmpp) });
   }
 
