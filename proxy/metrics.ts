@@ -12,6 +12,7 @@ import {
 } from "../core/runtime/metrics.ts";
 import { CLOSE_REASONS, LOGIN_OUTCOMES } from "./client/services.ts";
 import { LATENCY_BOUNDS_SECONDS } from "./routing/counters.ts";
+import { SECOND_READS } from "./routing/hedges.ts";
 import { LINK_FAILURES, type Link } from "./routing/link.ts";
 import type { ShardLinks } from "./routing/route.ts";
 import { LIMIT_EFFECTS } from "./tenant/limits.ts";
@@ -55,6 +56,12 @@ export const PROXY_METRICS = {
     kind: "gauge",
     labels: ["cache"],
     help: "1 while most shards of the cache are slow at the same time: no one of them is to blame.",
+  },
+  secondReads: {
+    name: "memward_proxy_second_reads_total",
+    kind: "counter",
+    labels: ["cache", "reason"],
+    help: "Reads asked of the second copy of their key: the first was late, failed or had nothing.",
   },
   sessions: {
     name: "memward_proxy_sessions",
@@ -256,6 +263,13 @@ export function createWorkerRegistry(worker: Worker): Registry {
     commonMode: (emit) => {
       for (const { name, route } of tenants()) {
         if (route.health.isCommonMode) emit(1, name);
+      }
+    },
+    secondReads: (emit) => {
+      for (const { name, route } of tenants()) {
+        for (const [index, reason] of SECOND_READS.entries()) {
+          if (route.hedges !== null) emit(route.hedges.counts[index]!, name, reason);
+        }
       }
     },
     sessions: (emit) => {

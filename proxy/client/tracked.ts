@@ -141,8 +141,9 @@ function read(session: Session, slot: number, { wish, place, key, isPlain }: Rea
   if (joined?.join(slot) === true) return;
   const isAlone = route.copies === 2 && keyTokenOf(key) === null;
   const one = new TrackedRead(services, wish, {
-    first: isAlone && place.isMoved ? null : linkOf(place.first, wish.isBinary),
-    second: isAlone || !isPlain ? null : linkOf(place.second, wish.isBinary),
+    first: isAlone && place.isMoved ? null : place.first,
+    second: isAlone || !isPlain ? null : place.second,
+    hedges: route.hedges,
     asksOnMiss: place.asksOnMiss,
     mayBePlaceholder: route.copies === 2 && place.isMoved,
   });

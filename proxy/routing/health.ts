@@ -11,6 +11,7 @@
 import type { SuspicionReason } from "../../core/cluster/records.ts";
 import { LATENCY_BOUNDS_SECONDS } from "./counters.ts";
 import { Detector, HISTORY_TICKS, type Outlier, type ShardTick, TICK_MS } from "./detector.ts";
+import { HEDGE_AFTER_MS } from "./hedges.ts";
 import type { LinkFailure } from "./link.ts";
 import type { Route, ShardLinks } from "./route.ts";
 
@@ -27,6 +28,8 @@ const SLOW_FACTOR = 4;
 /** The usual latency is that of the last minutes: each tick forgets a 3,000th. */
 const FORGET_PER_TICK = TICK_MS / 300_000;
 const USUAL_QUANTILE = 0.99;
+/** Reads that take longer than so many others are late. */
+const LATE_QUANTILE = 0.95;
 /** Fewer operations than these say nothing about what is usual. */
 const USUAL_COUNT_MIN = 100;
 
@@ -157,12 +160,22 @@ export class Health {
     if (this.#detector.isCalm) {
       for (const { usual, completed } of this.#watched) usual.learn(completed);
     }
+    if (this.#route.hedges !== null) this.#sayWhenLate();
     for (const [index, verdict] of verdicts.entries()) {
       const watched = this.#watched[index]!;
       watched.verdict = verdict;
       if (verdict === undefined) continue;
       watched.outlierTicks++;
       this.#suspect(watched.shard.node, "slow", nowMs);
+    }
+  }
+
+  /** While all are slow together, asking twice makes it worse. */
+  #sayWhenLate(): void {
+    for (const { shard, usual } of this.#watched) {
+      shard.hedgeAfterMs = this.isCommonMode
+        ? Number.POSITIVE_INFINITY
+        : (usual.quantileMs(LATE_QUANTILE) ?? HEDGE_AFTER_MS);
     }
   }
 
@@ -226,13 +239,13 @@ class Usual {
     }
   }
 
-  /** What 99 of 100 operations do not exceed, in milliseconds; undefined if too few are known. */
-  get quantileMs(): number | undefined {
+  /** What this share of operations does not exceed, in milliseconds; undefined if too few are known. */
+  quantileMs(share: number): number | undefined {
     const total = this.#counts.reduce((sum, count) => sum + count, 0);
     if (total < USUAL_COUNT_MIN) return undefined;
     let bucket = 0;
     let below = this.#counts[0]!;
-    while (bucket < BOUNDS_MS.length && below < total * USUAL_QUANTILE) {
+    while (bucket < BOUNDS_MS.length && below < total * share) {
       bucket++;
       below += this.#counts[bucket]!;
     }
@@ -245,7 +258,9 @@ class Usual {
  * usual is what the middle one of the shards does: a sick one has no say in it.
  */
 function slowFrom(usuals: readonly Usual[]): number {
-  const known = usuals.flatMap(({ quantileMs }) => quantileMs ?? []).sort((a, b) => a - b);
+  const known = usuals
+    .flatMap((usual) => usual.quantileMs(USUAL_QUANTILE) ?? [])
+    .sort((a, b) => a - b);
   const usualMs = known[(known.length - 1) >> 1] ?? 0;
   const wantedMs = Math.max(SLOW_MS_MIN, SLOW_FACTOR * usualMs);
   return BOUNDS_MS.find((bound) => bound >= wantedMs) ?? BOUNDS_MS.at(-1)!;

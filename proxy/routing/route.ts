@@ -17,6 +17,7 @@ import {
 import { Histogram } from "./counters.ts";
 import { Flights } from "./flights.ts";
 import { Health, type HealthEvents, type Trouble } from "./health.ts";
+import { HEDGE_AFTER_MS, Hedges } from "./hedges.ts";
 import {
   Link,
   type LinkFailure,
@@ -66,6 +67,8 @@ export class ShardLinks implements LinkOwner {
   /** Nobody uses its keys' other place yet, or still. */
   isClosed = false;
   emptySinceMs = 0;
+  /** A read of it that waits for longer is late: health.ts keeps it up to date. */
+  hedgeAfterMs = HEDGE_AFTER_MS;
   readonly #troubled: Troubled;
 
   constructor({ target, standsInFor }: ShardPlace, options: RouteOptions, troubled: Troubled) {
@@ -164,6 +167,8 @@ export class Route {
   shards: ShardLinks[] = [];
   /** Each key is in this many shards. */
   copies: 1 | 2 = 1;
+  /** Reads whose first copy is late; null if there is no second. */
+  hedges: Hedges | null = null;
   /** Reads that others may join; null while reads are not shared. */
   flights: Flights | null = null;
   /** Commands are followed one by one: costs nothing where it is false. */
@@ -189,6 +194,7 @@ export class Route {
   /** How many copies of each key there are, and whether reads of one key are always shared. */
   follow({ copies, isShared }: { copies: 1 | 2; isShared: boolean }): void {
     this.copies = copies;
+    if (copies === 2) this.hedges ??= new Hedges(this.#options.sweep);
     this.#isShared = isShared;
     this.#track();
   }

@@ -1,9 +1,15 @@
 /**
- * One coarse timer for all deadlines: every 10 ms, over the links that have something in flight.
+ * One coarse timer for all deadlines: every 10 ms, over the links (and hedges) that have something
+ * in flight.
  * No timer per request, and none at all while nothing is in flight.
  */
 import type { Loop } from "../../core/io/loop.ts";
-import type { Link } from "./link.ts";
+
+/** What has something in flight. */
+export interface Swept {
+  /** Returns true while anything still is. */
+  sweep(nowMs: number): boolean;
+}
 
 export const SWEEP_INTERVAL_MS = 10;
 /** A sweep that comes later than this was held up together with the replies it would miss. */
@@ -13,7 +19,7 @@ export class Sweep {
   /** How much longer than usual a shard may take until it is fenced; more on a starved machine. */
   patience = 1;
   readonly #loop: Loop;
-  readonly #links: Set<Link> = new Set();
+  readonly #swept: Set<Swept> = new Set();
   #timer: NodeJS.Timeout | null = null;
   #armedAtMs = 0;
   #wasHeldUp = false;
@@ -24,9 +30,9 @@ export class Sweep {
     this.#loop = loop;
   }
 
-  /** Watches `link` until its `sweep` says that nothing is in flight. */
-  add(link: Link): void {
-    this.#links.add(link);
+  /** Watches `one` until its `sweep` says that nothing is in flight. */
+  add(one: Swept): void {
+    this.#swept.add(one);
     if (this.#timer === null) this.#arm();
   }
 
@@ -41,9 +47,9 @@ export class Sweep {
     // Passed over once, never twice in a row: under constant overload deadlines still hold.
     this.#wasHeldUp = !this.#wasHeldUp && nowMs - this.#armedAtMs > HELD_UP_MS;
     if (!this.#wasHeldUp) {
-      for (const link of this.#links) if (!link.sweep(nowMs)) this.#links.delete(link);
+      for (const one of this.#swept) if (!one.sweep(nowMs)) this.#swept.delete(one);
     }
     this.#timer = null;
-    if (this.#links.size > 0) this.#arm();
+    if (this.#swept.size > 0) this.#arm();
   };
 }

@@ -16,9 +16,11 @@ import type { Problem } from "../../core/protocol/problem.ts";
 import { settleFailed, settleMiss } from "./failure.ts";
 import type { Flights } from "./flights.ts";
 import type { Gather } from "./gather.ts";
+import type { Hedges, SecondRead } from "./hedges.ts";
 import type { Link } from "./link.ts";
 import { isPlaceholder } from "./placeholder.ts";
 import type { ReplyQueue } from "./replies.ts";
+import type { ShardLinks } from "./route.ts";
 import type { Slots } from "./slots.ts";
 
 /** Clients of one read; one more begins another. */
@@ -35,9 +37,11 @@ const SECOND = 1;
 export type Tracking = { readonly slots: Slots; readonly loop: Loop };
 
 export type ReadFrom = {
-  first: Link | null;
+  first: ShardLinks | null;
   /** The other copy of the key; null if there is none, or it is out. */
-  second: Link | null;
+  second: ShardLinks | null;
+  /** Who looks after reads that are late; null if there is no second copy. */
+  hedges: Hedges | null;
   /** The first copy began empty later than the second: what it misses may be there. */
   asksOnMiss: boolean;
   /** The first of them may hold placeholders: it is not the one that decides, usually. */
@@ -71,6 +75,7 @@ export class TrackedRead implements Gather {
   #isDone = false;
   #isMissAtFirst = false;
   #problem: Problem = "noShard";
+  #startedAtMs = 0;
 
   constructor(tracking: Tracking, wish: ReadWish, from: ReadFrom) {
     this.#tracking = tracking;
@@ -93,12 +98,17 @@ export class TrackedRead implements Gather {
   begin(flights: Flights | null): void {
     this.#flights = flights;
     flights?.add(this);
-    const { first } = this.#from;
-    if (first !== null && this.#ask(first, FIRST)) return;
-    if (!this.#askSecond()) this.#giveUp();
+    const { first, second, hedges } = this.#from;
+    if (first === null || !this.#ask(first, FIRST)) {
+      if (!this.#askSecond("failed")) this.#giveUp();
+    } else if (second !== null) {
+      this.#startedAtMs = this.#tracking.loop.nowMs;
+      hedges?.watch(this);
+    }
   }
 
-  #ask(link: Link, part: number): boolean {
+  #ask(shard: ShardLinks, part: number): boolean {
+    const link: Link = this.#wish.isBinary ? shard.binary : shard.text;
     const slots = this.#slots;
     const problem = slots.hasRoom(1) ? link.refusal() : "queueFull";
     if (problem !== undefined) {
@@ -115,21 +125,27 @@ export class TrackedRead implements Gather {
     return true;
   }
 
-  #askSecond(): boolean {
-    const { second } = this.#from;
+  #askSecond(reason: SecondRead): boolean {
+    const { second, hedges } = this.#from;
     if (second === null || this.#askedSecond) return false;
     this.#askedSecond = true;
+    hedges?.count(reason);
     return this.#ask(second, SECOND);
   }
 
-  /** The part in `slot` is late: the second copy is asked, too. Returns whether it was. */
-  hedge(slot: number): boolean {
-    if (this.#isDone || this.#slots.part[slot] !== FIRST) return false;
-    return this.#askSecond();
+  /** It waits, and the second copy has not been asked yet. */
+  get mayHedge(): boolean {
+    return !this.#isDone && !this.#askedSecond;
   }
 
-  get mayHedge(): boolean {
-    return !this.#isDone && !this.#askedSecond && this.#from.second !== null;
+  /** The first copy takes longer than it usually does. */
+  isLate(nowMs: number): boolean {
+    return nowMs - this.#startedAtMs > this.#from.first!.hedgeAfterMs;
+  }
+
+  /** Asks the second copy as well; returns whether that was possible. */
+  hedge(): boolean {
+    return this.#askSecond("late");
   }
 
   take(
@@ -149,7 +165,7 @@ export class TrackedRead implements Gather {
     const isMiss = isEmpty || result === Result.miss;
     if (isMiss && !isSecond && this.#from.asksOnMiss) {
       this.#isMissAtFirst = true;
-      if (this.#askSecond() || this.#inFlightCount > 0) return;
+      if (this.#askSecond("missing") || this.#inFlightCount > 0) return;
     }
     if (isMiss && isSecond && this.#inFlightCount > 0) return;
     if (isEmpty) return this.#settleMisses();
@@ -162,7 +178,7 @@ export class TrackedRead implements Gather {
     this.#problem = problem;
     if (this.#inFlightCount > 0) return;
     if (this.#isMissAtFirst) return this.#settleMisses();
-    if (!this.#askSecond()) this.#giveUp();
+    if (!this.#askSecond("failed")) this.#giveUp();
   }
 
   emit(): void {}

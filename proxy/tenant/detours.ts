@@ -47,10 +47,14 @@ export class Detours {
     else this.#standIns.set(key, standIn);
   }
 
-  /** The detours in force when all living proxies have applied `revision`; forgets what is over. */
+  /**
+   * The detours in force when all living proxies have applied `revision`, those first that were
+   * ejected first; forgets what is over.
+   */
   inForce(revision: number): Map<string, Detour> {
     const detours = new Map<string, Detour>();
-    for (const [node, out] of this.#outs) {
+    const outs = [...this.#outs].sort(([, a], [, b]) => a.revision - b.revision);
+    for (const [node, out] of outs) {
       const isKnownToAll = revision >= out.revision;
       if (out.ejection !== null) {
         detours.set(node, isKnownToAll ? this.#detour(node, out.ejection) : CLOSED);

@@ -1,5 +1,5 @@
 /**
- * `npm run fault -- [--minutes 1] [--seed N] [--subject memward|nutcracker] [--only PART,…]`: real
+ * `npm run fault -- [--minutes 1] [--seed N] [--subject NAME] [--only PART,…]`: real
  * memcached shards and real proxies in processes of their own, faults one after another, and a
  * history of every operation that is checked for stale reads. Prints the seed; the same seed makes
  * the same choices. `--json FILE` keeps the report, `--evidence FILE` what the proxies logged when

@@ -40,16 +40,20 @@ export interface Subject {
   stop(): Promise<void>;
 }
 
-const SUBJECTS = { memward: startOurs, nutcracker: startPeers } as const;
+const SUBJECTS = {
+  memward: () => startOurs(1),
+  "memward-copies": () => startOurs(2),
+  nutcracker: startPeers,
+} as const;
 export type SubjectName = keyof typeof SUBJECTS;
 export const SUBJECT_NAMES = Object.keys(SUBJECTS) as [SubjectName, ...SubjectName[]];
 
 export const startSubject = (name: SubjectName): Promise<Subject> => SUBJECTS[name]();
 
-async function startOurs(): Promise<Subject> {
+async function startOurs(copies: 1 | 2): Promise<Subject> {
   const network = new Network();
   const counts = { proxies: PROXY_COUNT, nodes: NODE_COUNT };
-  const cluster = await Cluster.start({ ...counts, engine: "memcached", network });
+  const cluster = await Cluster.start({ ...counts, engine: "memcached", copies, network });
   for (const member of [...cluster.nodes, ...cluster.proxies]) member.keepAlive();
   return {
     proxies: cluster.plain,

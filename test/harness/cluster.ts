@@ -28,6 +28,8 @@ export type ClusterOptions = {
   nodes?: number;
   hasControl?: boolean;
   engine?: "embedded" | "memcached";
+  /** Of each key of its cache. */
+  copies?: 1 | 2;
   /** Between proxies and nodes; without it they reach each other directly. */
   network?: Network;
 };
@@ -150,6 +152,7 @@ export class Cluster {
     nodes = 2,
     hasControl = false,
     engine = "embedded",
+    copies = 1,
     network,
   }: ClusterOptions = {}): Promise<Cluster> {
     const etcd = await Etcd.start();
@@ -158,7 +161,7 @@ export class Cluster {
     if (typeof place === "string" || place.engine !== "etcd") throw new Error(url);
     const cluster = new Cluster(etcd, openEtcdState({ ...place, tls: undefined }));
     try {
-      await cluster.#seed();
+      await cluster.#seed(copies);
       if (network !== undefined) cluster.#carryOver(network, proxies);
       for (let index = 1; index <= nodes; index++) {
         const host = network === undefined ? "127.0.0.1" : hostOfNode(index);
@@ -274,8 +277,9 @@ export class Cluster {
     });
   }
 
-  async #seed(): Promise<void> {
-    const value = cacheRecord.parse({ name: "shop", bytes: 32 * 2 ** 20, createdAtMs: Date.now() });
+  async #seed(copies: 1 | 2): Promise<void> {
+    const size = { bytes: 32 * 2 ** 20, copies };
+    const value = cacheRecord.parse({ name: "shop", ...size, createdAtMs: Date.now() });
     const commit = await this.state.commit([{ kind: "cache", id: CACHE, value }]);
     if (!commit.ok) throw new Error(JSON.stringify(commit));
     await this.addCredential(this.login);

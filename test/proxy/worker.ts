@@ -128,6 +128,13 @@ export class TestWorker {
     this.change({ kind: "credential", id: username, value: null } as Omit<Seen, "revision">);
   }
 
+  /** The record of the shard on this node becomes the present one with this in it. */
+  changeShard(node: string, fields: Partial<Shard>): void {
+    const [tenant] = this.worker.services.directory.tenants.values();
+    const value = { ...tenant!.shards.get(`${CACHE}/${node}`)!, ...fields };
+    this.change({ kind: "shard", id: `${CACHE}/${node}`, value } as Omit<Seen, "revision">);
+  }
+
   moveShard(index: number, address: string): void {
     const node = `node-${index}`;
     const value = shardOf(node, address);
