@@ -26,12 +26,16 @@ import { Watchtower } from "./watchtower.ts";
 
 export { FOLLOWED_KINDS } from "./ledger/documents.ts";
 
+/** What sees: the watchtower, or what a test has seen. */
+export type Eyes = Pick<Watchtower, "start" | "conditions" | "registerMetrics" | "close">;
+
 export interface MonitorContext {
   readonly state: ClusterState;
   readonly log: Logger;
   readonly dataDir: string;
   /** Directory of the state's own file, where it lies on this machine. */
   readonly stateDir?: string | undefined;
+  readonly eyes?: Eyes | undefined;
 }
 
 /** The record says that this monitor looks around; three of these are missed before others worry. */
@@ -40,20 +44,22 @@ const FORGET_INTERVAL_MS = 10 * 60_000;
 
 export async function startMonitor(
   options: MonitorOptions,
-  { state, log, dataDir, stateDir }: MonitorContext,
+  { state, log, dataDir, stateDir, eyes }: MonitorContext,
 ): Promise<RunningRole> {
   const { name } = options;
   const paging = pagingOf(options);
   const startedAtMs = clock.unixMs();
   const counters = new MonitorCounters();
-  const watchtower = new Watchtower({
-    state,
-    log,
-    name,
-    stateDir: stateDir ?? null,
-    certificateFiles: options.certificateFiles,
-    isProbing: options.probe,
-  });
+  const watchtower =
+    eyes ??
+    new Watchtower({
+      state,
+      log,
+      name,
+      stateDir: stateDir ?? null,
+      certificateFiles: options.certificateFiles,
+      isProbing: options.probe,
+    });
   const documents = new Documents({
     state,
     log,
