@@ -65,15 +65,15 @@ export interface JuryParts {
 /** How a suspicion is looked into: so many canaries, one each `intervalMs`. */
 type Look = { canaryCount: number; intervalMs: number; msMax: number };
 const LOOKS: Record<"hard" | "soft", Record<"calm" | "starved", Look>> = {
-  // Any answer clears it: on a starved machine a shard gets some seconds for one.
+  // Any answer clears it: on a starved machine a shard gets more than a second for one.
   hard: {
     calm: { canaryCount: 1, intervalMs: 0, msMax: PROBE_MS_MAX },
-    starved: { canaryCount: 8, intervalMs: 250, msMax: 1_000 },
+    starved: { canaryCount: 4, intervalMs: 200, msMax: 600 },
   },
   // Most of them have to be slow, compared with those of the siblings.
   soft: {
     calm: { canaryCount: 3, intervalMs: 50, msMax: PROBE_MS_MAX },
-    starved: { canaryCount: 9, intervalMs: 250, msMax: 1_000 },
+    starved: { canaryCount: 9, intervalMs: 200, msMax: 600 },
   },
 };
 /** Siblings that are asked, too; more would say nothing new. */

@@ -62,6 +62,7 @@ export class Connection {
   #leftover: Buffer | null = null;
   #leftoverSize = 0;
   #ending = false;
+  #isLingering = false;
   #inputEnded = false;
 
   constructor(loop: Loop, wire: Wire, receiver: Receiver) {
@@ -73,6 +74,11 @@ export class Connection {
   /** Where the other side is, without port; "" for a unix socket. A system call at first. */
   get remoteAddress(): string {
     return this.#wire.remoteAddress;
+  }
+
+  /** It is read with those of this group, see `Loop.limitReads`. */
+  joinGroup(group: number): void {
+    if (this.isOpen) this.#wire.joinGroup(group);
   }
 
   // ---- input ------------------------------------------------------------------------------
@@ -250,6 +256,9 @@ export class Connection {
     if (!this.isOpen) return;
     if (this.#wiredSize === 0) this.#send();
     else this.#countWaiting();
+    // Where the other side has ended, too, it is closed by now: a storm of those leaves no timers,
+    // and with them nothing that would outlive its turn.
+    if (this.#ending && this.isOpen && !this.#isLingering) this.#linger(Number.POSITIVE_INFINITY);
   }
 
   /** The kernel has taken the piece on the wire, or the wire has given it up. */
@@ -329,11 +338,11 @@ export class Connection {
     if (this.#ending || !this.isOpen) return;
     this.#ending = true;
     if (!this.#dirty) this.#markDirty();
-    this.#linger(Number.POSITIVE_INFINITY);
   }
 
   /** Closes when the other side has read nothing more for a while, or has read it all. */
   #linger(unsentBefore: number): void {
+    this.#isLingering = true;
     setTimeout(() => {
       if (!this.isOpen) return;
       if (this.unsentSize > 0 && this.unsentSize < unsentBefore) this.#linger(this.unsentSize);

@@ -75,6 +75,14 @@ export class Loop {
     return { host: this.#hosts[endpoint.host] ?? endpoint.host, port: endpoint.port };
   }
 
+  /**
+   * So many connections of a group are read in a turn, 0 for all; accepted ones begin in group 0.
+   * The native layer can do that, the other reads all.
+   */
+  limitReads(readsMax: number): void {
+    this.#layer.limitReads(readsMax);
+  }
+
   /** A turn that its layer begins, and ends by `flush`. */
   enter(): void {
     if (this.#open) return;

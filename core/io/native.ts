@@ -68,6 +68,8 @@ export interface Addon {
   /** Each row's place moves on, its size becomes what is left; how many have something left. */
   sendTable(io: Handle, count: number): number;
   read(io: Handle, id: number, isWanted: boolean): void;
+  group(io: Handle, id: number, group: number): void;
+  limit(io: Handle, readsMax: number): void;
   shut(io: Handle, id: number): void;
   /** `isReset`: what was sent and not delivered is taken back. */
   close(io: Handle, id: number, isReset: boolean): void;
@@ -141,6 +143,10 @@ export class NativeLayer implements Layer {
     if (id < 0) return;
     this.#sockets[id & INDEX_MASK] = undefined;
     this.addon.close(this.io, id, isReset);
+  }
+
+  limitReads(readsMax: number): void {
+    this.addon.limit(this.io, readsMax);
   }
 
   /** Called by the addon: `count` events stand in the table. */
@@ -273,6 +279,10 @@ class NativeWire implements Wire {
     if (taken < 0) return this.connection.close(codeOf(taken));
     this.#rest = bytes.subarray(taken);
     this.connection.wrote(taken);
+  }
+
+  joinGroup(group: number): void {
+    this.#layer.addon.group(this.#layer.io, this.id, group);
   }
 
   pause(): void {

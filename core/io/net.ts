@@ -88,6 +88,9 @@ export class NetLayer implements Layer {
   /** Sockets write when they are told to. */
   flush(): void {}
 
+  /** Node reads sockets in its own order. */
+  limitReads(): void {}
+
   #attach(socket: net.Socket, receiver: Receiver): Connection {
     const { connection } = new NetWire(this.#loop, socket, receiver);
     socket.push = push;
@@ -138,6 +141,8 @@ class NetWire implements Wire {
   writeSlab(at: number, size: number): boolean {
     return this.write(this.#loop.arena.bytes.subarray(at, at + size));
   }
+
+  joinGroup(): void {}
 
   pause(): void {
     this.#socket.pause();

@@ -60,6 +60,8 @@ export interface Wire {
   write(bytes: Buffer): boolean;
   /** The same for a part of the arena. */
   writeSlab(at: number, size: number): boolean;
+  /** See `Layer.limitReads`. */
+  joinGroup(group: number): void;
   pause(): void;
   resume(): void;
   /** Nothing more will be written; reading goes on. May be called again. */
@@ -81,6 +83,11 @@ export interface Layer {
   /** Rejects with the system's error when the endpoint cannot be had. */
   listen(endpoint: Endpoint, options: ListenOptions, acceptor: Acceptor): Promise<Listening>;
   connect(endpoint: Endpoint, receiver: Connecting): Connection;
+  /**
+   * So many connections of a group are read in a turn, 0 for all; the rest have their turn later. A
+   * layer that cannot do that reads all of them. Accepted connections begin in group 0.
+   */
+  limitReads(readsMax: number): void;
   /** The end of a flush: what was kept until now to go out together goes out. */
   flush(): void;
 }

@@ -117,10 +117,11 @@ export class Session
 
   received(bytes: Buffer, from: number, to: number): number {
     const { tenant } = this;
-    const granted = tenant === null ? UNBOUNDED : this.services.turns.grant(this, tenant);
+    const { turns } = this.services;
+    const granted = tenant === null ? turns.strangerCame() : turns.grant(this, tenant);
     this.#granted = granted;
     const at = this.#process(bytes, from, to);
-    if (granted !== UNBOUNDED) this.services.turns.spend(tenant!, granted - this.#granted);
+    if (granted !== UNBOUNDED) turns.spend(tenant!, granted - this.#granted);
     if (this.#drainReason !== null && !this.connection.paused) this.drain(this.#drainReason);
     return at;
   }
@@ -320,6 +321,7 @@ export class Session
     tenant.counters.sessions++;
     tenant.counters.sessionsTotal++;
     tenant.members.add(this);
+    this.connection.joinGroup(tenant.group);
     login?.join(this);
     if (login !== null) this.services.loginsChanged.add(login);
     this.services.anonymous.delete(this);

@@ -12,10 +12,12 @@ import type { Loop } from "../../core/io/loop.ts";
 import type { Tenant } from "../tenant/tenant.ts";
 
 /** Work of one turn, in commands: of all caches that are behind, and of each at least. */
-const TURN_WORK_MAX = 256;
+const TURN_WORK_MAX = 128;
 const CACHE_WORK_MIN = 32;
 /** What reading a session and writing to it costs, in commands. */
 const READ_WORK = 8;
+/** Sessions of a cache that are read in a turn, and of all strangers, where the layer can do that. */
+const READS_PER_TURN_MAX = 8;
 /** So long after another cache was active a cache counts as alone. */
 const CONTENDED_MS = 100;
 /** More than one read can bring. */
@@ -32,7 +34,9 @@ export class Turns {
   /** The caches that are behind, with the sessions that wait. */
   readonly #behind: Map<Tenant, TurnTaker[]> = new Map();
   readonly #serveLater = (): void => this.#serve();
+  /** Who came last; null for strangers. */
   #last: Tenant | null = null;
+  #isLimited = false;
   #contendedUntilMs = 0;
   #isScheduled = false;
 
@@ -43,12 +47,9 @@ export class Turns {
   /** Commands that a session of `tenant` may run now; 0 or less if it has to wait. */
   grant(session: TurnTaker, tenant: Tenant): number {
     const { nowMs } = this.#loop;
-    if (tenant !== this.#last) {
-      this.#last = tenant;
-      this.#contendedUntilMs = nowMs + CONTENDED_MS;
-    }
+    if (tenant !== this.#last) this.#anotherCame(tenant);
     if (session.isBehind) return 0;
-    if (nowMs >= this.#contendedUntilMs) return UNBOUNDED;
+    if (nowMs >= this.#contendedUntilMs) return this.#alone();
     const { work } = tenant;
     if (work.turnAtMs !== nowMs) {
       work.turnAtMs = nowMs;
@@ -56,6 +57,28 @@ export class Turns {
     }
     if (work.left > 0) work.left -= READ_WORK;
     return work.left;
+  }
+
+  /** Logins are bounded by their own turns (admission.ts), and so is what strangers may send. */
+  strangerCame(): number {
+    if (this.#last !== null) this.#anotherCame(null);
+    return UNBOUNDED;
+  }
+
+  #anotherCame(who: Tenant | null): void {
+    this.#last = who;
+    this.#contendedUntilMs = this.#loop.nowMs + CONTENDED_MS;
+    if (!this.#isLimited) this.#limit(true);
+  }
+
+  #alone(): number {
+    if (this.#isLimited) this.#limit(false);
+    return UNBOUNDED;
+  }
+
+  #limit(isLimited: boolean): void {
+    this.#isLimited = isLimited;
+    this.#loop.limitReads(isLimited ? READS_PER_TURN_MAX : 0);
   }
 
   /** It has run so many commands of those that it was granted. */

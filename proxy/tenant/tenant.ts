@@ -41,6 +41,8 @@ export class Tenant {
   readonly policies: CachePolicies = { unansweredRead: "miss" };
   /** What it may still do in this turn of the event loop, while it is not alone; see turns.ts. */
   readonly work = { turnAtMs: 0, left: 0 };
+  /** The group in which its connections are read. */
+  readonly group: number = newGroup();
   name = "";
   isEnabled = false;
   #limits: Limits | null = null;
@@ -100,6 +102,11 @@ export class Tenant {
     this.commandLimits = this.limits.concernsCommands ? this.limits : null;
   }
 }
+
+/** Group 0 is that of strangers. After a million caches numbers are used again, which harms nobody. */
+const GROUP_COUNT = (1 << 20) - 1;
+let groupCount = 0;
+const newGroup = (): number => 1 + (groupCount++ % GROUP_COUNT);
 
 const NOBODY: ReadonlySet<Member> = new Set();
 

@@ -252,6 +252,20 @@ static napi_value read_or_not(napi_env env, napi_callback_info info) {
     return NULL;
 }
 
+/* (io, id, group) */
+static napi_value group_socket(napi_env env, napi_callback_info info) {
+    call_t call = begin_call(env, info);
+    sockets_group(&call.io->sockets, integer(&call, 1), integer(&call, 2));
+    return NULL;
+}
+
+/* (io, readsMax) */
+static napi_value limit_groups(napi_env env, napi_callback_info info) {
+    call_t call = begin_call(env, info);
+    sockets_limit(&call.io->sockets, integer(&call, 1));
+    return NULL;
+}
+
 /* (io, id) */
 static napi_value shut(napi_env env, napi_callback_info info) {
     call_t call = begin_call(env, info);
@@ -334,7 +348,7 @@ NAPI_MODULE_INIT() {
         {"open", open_io},      {"listen", listen_at},   {"connect", connect_to},
         {"port", port_of},      {"peer", peer_of},       {"send", send_bytes},
         {"read", read_or_not},  {"shut", shut},          {"sendTable", send_table},
-        {"close", close_socket},
+        {"close", close_socket}, {"group", group_socket}, {"limit", limit_groups},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         napi_value function;

@@ -7,6 +7,10 @@
  *
  * Reading is level-triggered: what one turn leaves comes again in the next. A socket that nobody
  * reads is watched edge-triggered: its end is told once and not again and again.
+ *
+ * Sockets may belong to groups, and a group may have a limit of reads in a turn: those above it are
+ * not even looked into, at the price of being told again. So whoever has a thousand sockets that bring
+ * something keeps nobody waiting for a thousand reads.
  */
 #define _GNU_SOURCE
 #include "sockets.h"
@@ -35,8 +39,10 @@
  * socket stays readable while more are there, so the next turn takes the next ones.
  */
 #define ACCEPT_COUNT_MAX 4
+#define GROUPS_MIN 64
 
 enum { STREAM, CONNECTING, LISTENING };
+enum { NOBODYS = -1, STRANGERS = 0 };
 
 typedef union {
     struct sockaddr any;
@@ -92,6 +98,7 @@ static int adopt(sockets_t *sockets, int fd, uint8_t kind) {
     slot_t *slot = &sockets->slots[sockets->first_free];
     slot->kind = kind;
     slot->fd = fd;
+    slot->group = NOBODYS;
     slot->is_reading = true;
     slot->is_writing = kind == CONNECTING;
     if (watch(sockets, slot, EPOLL_CTL_ADD) != 0) {
@@ -248,6 +255,34 @@ void sockets_read(sockets_t *sockets, int32_t id, bool is_wanted) {
     watch(sockets, slot, EPOLL_CTL_MOD);
 }
 
+bool sockets_group(sockets_t *sockets, int32_t id, int32_t group) {
+    if (group < 0 || group >= GROUPS_MAX) return false;
+    if (group >= sockets->group_count) {
+        int32_t count = group * 2 < GROUPS_MIN ? GROUPS_MIN : group * 2;
+        group_t *groups = realloc(sockets->groups, (size_t)count * sizeof *groups);
+        if (groups == NULL) return false;
+        memset(groups + sockets->group_count, 0,
+               (size_t)(count - sockets->group_count) * sizeof *groups);
+        sockets->groups = groups;
+        sockets->group_count = count;
+    }
+    slot_t *slot = find(sockets, id);
+    if (slot != NULL) slot->group = group;
+    return true;
+}
+
+void sockets_limit(sockets_t *sockets, int32_t group_reads_max) {
+    sockets->group_reads_max = group_reads_max;
+}
+
+/* Counts one more read of its group; true when that is one too many in this turn. */
+static bool is_over(sockets_t *sockets, const slot_t *slot) {
+    if (slot->group < 0) return false;
+    group_t *group = &sockets->groups[slot->group];
+    if (group->turn != sockets->turn) *group = (group_t){.turn = sockets->turn};
+    return ++group->read_count > sockets->group_reads_max;
+}
+
 void sockets_shut(sockets_t *sockets, int32_t id) {
     slot_t *slot = find(sockets, id);
     if (slot != NULL) shutdown(slot->fd, SHUT_WR);
@@ -303,6 +338,7 @@ static void accept_some(sockets_t *sockets, turn_t *turn, int32_t id, int listen
         int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
             int accepted = adopt(sockets, fd, STREAM);
+            if (accepted >= 0) sockets_group(sockets, accepted, STRANGERS);
             tell(sockets, turn, id, accepted < 0 ? DROPPED : ACCEPTED, accepted);
         } else if (errno == EMFILE || errno == ENFILE) {
             int32_t value = drop_one(sockets, listener) ? 0 : -EMFILE;
@@ -347,6 +383,7 @@ static void look(sockets_t *sockets, turn_t *turn, int32_t id, uint32_t ready) {
         if (slot == NULL) return;
     }
     if (slot->is_reading && (ready & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) {
+        if (sockets->group_reads_max > 0 && is_over(sockets, slot)) return;
         read_some(sockets, turn, slot);
     } else if ((ready & EPOLLERR) != 0) {
         int error = pending_error(slot->fd);
@@ -358,6 +395,7 @@ void sockets_turn(sockets_t *sockets, int32_t *events, deliver_t *told, void *co
     struct epoll_event ready[EVENTS_MAX];
     int count = epoll_wait(sockets->epoll, ready, EVENTS_MAX, 0);
     if (count <= 0) return;
+    sockets->turn++;
     turn_t turn = {events, 0, sockets->read_from, told, context};
     for (int i = 0; i < count; i++) {
         look(sockets, &turn, (int32_t)ready[i].data.u32, ready[i].events);
@@ -379,6 +417,9 @@ void sockets_close_all(sockets_t *sockets) {
         if (sockets->slots[index].fd >= 0) close(sockets->slots[index].fd);
     }
     free(sockets->slots);
+    free(sockets->groups);
+    sockets->groups = NULL;
+    sockets->group_count = 0;
     sockets->slots = NULL;
     sockets->slot_count = 0;
     sockets->first_free = -1;

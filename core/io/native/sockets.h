@@ -17,6 +17,7 @@
 #define READ_SIZE_MAX (64 * 1024)
 /* An IPv6 address as text. */
 #define PEER_SIZE_MAX 64
+#define GROUPS_MAX (1 << 20)
 
 /*
  * `what` of an event. From 0 on it is the place in memory where `value` bytes were read; with a
@@ -33,7 +34,14 @@ typedef struct {
     uint8_t kind;
     bool is_reading;
     bool is_writing; /* waits until the kernel takes more */
+    int32_t group; /* whose it is, -1: nobody's */
 } slot_t;
+
+/* Reads that a group has had, and in which turn. */
+typedef struct {
+    uint32_t turn;
+    int32_t read_count;
+} group_t;
 
 typedef struct {
     int epoll;
@@ -45,6 +53,10 @@ typedef struct {
     uint8_t *memory;
     size_t read_from;
     size_t read_to;
+    uint32_t turn;
+    int32_t group_reads_max; /* 0: no limit */
+    group_t *groups;
+    int32_t group_count;
 } sockets_t;
 
 typedef struct {
@@ -71,6 +83,10 @@ void sockets_peer(sockets_t *sockets, int32_t id, char text[PEER_SIZE_MAX]);
 /* How much the kernel took; when it was not all, WRITABLE follows. */
 int sockets_send(sockets_t *sockets, int32_t id, const uint8_t *bytes, size_t size);
 void sockets_read(sockets_t *sockets, int32_t id, bool is_wanted);
+/* Accepted sockets begin in group 0, others in none. False when there is no memory for it. */
+bool sockets_group(sockets_t *sockets, int32_t id, int32_t group);
+/* So many sockets of a group are read in a turn; 0: all. What is left over comes in the next. */
+void sockets_limit(sockets_t *sockets, int32_t group_reads_max);
 void sockets_shut(sockets_t *sockets, int32_t id);
 /* With `is_reset` what was sent and is not delivered yet is taken back (TCP only). */
 void sockets_close(sockets_t *sockets, int32_t id, bool is_reset);

@@ -9,6 +9,10 @@ const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(reso
 
 class FakeLoop {
   nowMs = 1_000;
+  readsMax = 0;
+  limitReads(readsMax: number): void {
+    this.readsMax = readsMax;
+  }
   turn(): void {
     this.nowMs += 0.1;
   }
@@ -53,6 +57,23 @@ describe("commands of a turn", () => {
     const session = new FakeSession(turns, only, 1_000_000);
     session.proceed();
     expect(session.left).toBe(0);
+  });
+
+  test("come from few sessions of each cache while another is active, or strangers are", () => {
+    const { loop, turns } = start();
+    const [one, other] = [tenant(), tenant()];
+    const read = (of: Tenant): void => new FakeSession(turns, of, 0).proceed();
+    read(one);
+    loop.nowMs += 1_000;
+    read(one);
+    expect(loop.readsMax).toBe(0);
+    read(other);
+    expect(loop.readsMax).toBeGreaterThan(0);
+    loop.nowMs += 1_000;
+    read(other);
+    expect(loop.readsMax).toBe(0);
+    turns.strangerCame();
+    expect(loop.readsMax).toBeGreaterThan(0);
   });
 
   test("of a storm are few while another cache is active, and all get done", async () => {
