@@ -199,6 +199,9 @@ describe("a shard that does not answer", () => {
     expect(String(bytes)).toBe("END\r\nSERVER_ERROR shard timed out\r\nEN\r\nMN\r\n");
     // What it says late is for nobody.
     connection.write("VALUE a 0 1\r\nx\r\nEND\r\nSTORED\r\nSTORED\r\nEN\r\n");
+    // Nor that what came too late is deleted again.
+    await until("it is deleted", () => connection.received.includes("delete b\r\ndelete c\r\n"));
+    connection.write("DELETED\r\nDELETED\r\n");
     await wire.send("get e\r\n");
     await until("e is asked for", () => connection.received.includes("get e"));
     connection.write("VALUE e 0 1\r\ne\r\nEND\r\n");
