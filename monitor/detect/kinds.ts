@@ -24,7 +24,7 @@ export const KINDS = {
   node: row("crit", 0, "one node is slow or silent for several of its shards"),
   shard: row("crit", 0, "one shard is slow, silent or out of routing"),
   probeShard: row("warn", 0, "the shard of our own canaries is slow or out of routing"),
-  proxy: row("crit", 0, "one proxy is slow towards most nodes: the proxy or its network"),
+  proxy: row("crit", 1_000, "one proxy is slow towards most nodes: the proxy or its network"),
   link: row("warn", 0, "one proxy is slow towards one shard that others find well"),
   proxyUnreachable: row("crit", 2_000, "clients cannot log in to a proxy, or get no answer"),
   proxySilent: row("warn", 2_000, "a proxy lives in the state but streams no view"),

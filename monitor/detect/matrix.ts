@@ -131,7 +131,7 @@ function judgeRows(matrix: Matrix, links: readonly Cell[], nowMs: number): Findi
     const nodes = new Set(cells.map(({ node }) => node));
     const found = linksOf.get(proxy) ?? [];
     const badNodes = new Set(found.map(({ node }) => node));
-    const isCommon = (matrix.commonTicks.get(proxy) ?? 0) >= BAD_TICKS_MIN;
+    const isCommon = matrix.commonTicks.size > 0 && isCommonToItAlone(matrix, proxy);
     const made = [...groupBy(found, ({ node }) => node)].map(([node, bad]) =>
       linkFinding({ proxy, node }, bad, nowMs),
     );
@@ -163,11 +163,19 @@ function linkFinding(
   };
 }
 
-/** Most proxies see most of their nodes slow at the same time. */
+/** One proxy sees most of its nodes slow, and most others show at least signs of it. */
 function isCommonToMost({ commonTicks, cells }: Matrix): boolean {
   const proxies = new Set(cells.map(({ proxy }) => proxy));
-  const common = [...commonTicks.values()].filter((ticks) => ticks >= BAD_TICKS_MIN);
-  return common.length > 0 && common.length * 2 >= proxies.size;
+  const ticks = [...commonTicks.values()];
+  const likely = ticks.filter((count) => count >= LIKELY_TICKS_MIN);
+  return ticks.some((count) => count >= BAD_TICKS_MIN) && likely.length * 2 >= proxies.size;
+}
+
+/** One proxy sees most of its nodes slow, and no other does. */
+function isCommonToItAlone({ commonTicks }: Matrix, proxy: string): boolean {
+  return [...commonTicks].every(([name, count]) =>
+    name === proxy ? count >= BAD_TICKS_MIN : count < LIKELY_TICKS_MIN,
+  );
 }
 
 /** More than half of the nodes are sick: then it is not the nodes. */
