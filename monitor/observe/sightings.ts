@@ -12,12 +12,18 @@ const TICKS_OF_LINE = 2;
 const LINES = TICKS / TICKS_OF_LINE;
 const LINE_MASK = (1 << TICKS_OF_LINE) - 1;
 const MASK = (1 << TICKS) - 1;
-/** A row is slow as a whole: half of its nodes this slow, the middle one this slow. */
-const COMMON_SHARE = 0.05;
-const COMMON_MEDIAN = 0.03;
-/** Fewer operations of a node in a second do not make it slow. */
+/**
+ * A row is slow as a whole: half of its nodes this slow with so many slow operations in a second,
+ * the middle one this slow. Less is enough for it to stay so: chance alone must not end it.
+ */
+const COMMON = {
+  begins: { share: 0.05, medianShare: 0.03, slowCount: 4 },
+  stays: { share: 0.025, medianShare: 0.015, slowCount: 2 },
+} as const;
+/** As many of the last ticks for it to be slow already. */
+const COMMON_TICKS_MIN = 8;
+/** Fewer operations of a node in a second say nothing. */
 const COMMON_COUNT_MIN = 10;
-const COMMON_SLOW_MIN = 4;
 /** The usual latency of a node is that of the last ten seconds or so. */
 const USUAL_KEEP_PER_LINE = Math.exp(-0.2 / 10);
 const USUAL_COUNT_MIN = 100;
@@ -25,6 +31,8 @@ const USUAL_COUNT_MIN = 100;
 const SIGHT_MS_MAX = 3_000;
 /** As long as the longest window of the error budget. */
 const BURN_MS_MAX = 3_600_000;
+/** A shard that owes an answer for so long, and gives no other, says nothing. */
+const SILENT_MS_MIN = 150;
 /** An operation that takes longer is a bad one. */
 export const SLO_MS = 10;
 
@@ -57,7 +65,9 @@ class Row {
       if (cache.sessions > 0) this.sessions.set(cache.id, cache.sessions);
       else this.sessions.delete(cache.id);
     }
-    this.common = ((this.common << TICKS_OF_LINE) & MASK) | (isCommon(view) ? LINE_MASK : 0);
+    const wasCommon = bitsOf(this.common) >= COMMON_TICKS_MIN;
+    const isNow = isCommon(view, wasCommon ? COMMON.stays : COMMON.begins);
+    this.common = ((this.common << TICKS_OF_LINE) & MASK) | (isNow ? LINE_MASK : 0);
     for (const [id, { line }] of this.traces) if (this.line - line >= LINES) this.traces.delete(id);
     this.#learn(view);
   }
@@ -189,8 +199,8 @@ export class Sightings {
 }
 
 /** Nothing was answered, and something should have been. */
-function isSilent({ latency, timeouts }: ShardView): boolean {
-  return timeouts > 0 && sum(latency) <= timeouts;
+function isSilent({ latency, timeouts, oldestMs }: ShardView): boolean {
+  return (timeouts > 0 || oldestMs >= SILENT_MS_MIN) && sum(latency) <= timeouts;
 }
 
 /** Failed operations that no shard was asked for took no time, and are bad all the same. */
@@ -206,7 +216,10 @@ function operationsOf(
   return { total: answered + unasked, bad: slow + unasked };
 }
 
-function isCommon({ caches }: ProxyView): boolean {
+function isCommon(
+  { caches }: ProxyView,
+  { share, medianShare, slowCount }: (typeof COMMON)["begins" | "stays"],
+): boolean {
   const counts = new Map<string, { count: number; slow: number }>();
   for (const shard of caches.flatMap(({ shards }) => shards)) {
     const of = counts.get(shard.node) ?? { count: 0, slow: 0 };
@@ -217,10 +230,8 @@ function isCommon({ caches }: ProxyView): boolean {
   const nodes = [...counts.values()].filter(({ count }) => count >= COMMON_COUNT_MIN);
   if (nodes.length < 2) return false;
   const shares = nodes.map(({ count, slow }) => slow / count).sort((a, b) => a - b);
-  const elevated = nodes.filter(
-    ({ count, slow }) => slow >= COMMON_SLOW_MIN && slow / count >= COMMON_SHARE,
-  );
-  return elevated.length * 2 >= nodes.length && shares[(nodes.length - 1) >> 1]! >= COMMON_MEDIAN;
+  const slow = nodes.filter((node) => node.slow >= slowCount && node.slow / node.count >= share);
+  return slow.length * 2 >= nodes.length && shares[(nodes.length - 1) >> 1]! >= medianShare;
 }
 
 function whatOf(view: ShardView): string {

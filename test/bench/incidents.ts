@@ -20,7 +20,7 @@ const TRAFFIC: readonly [string, Fault | undefined][] = [
 ];
 const SEED = 20_261_121;
 
-export function benchIncidents(hours: number, done: (row: IncidentsRow) => void): IncidentsRow[] {
+export function benchIncidents(hours: number): IncidentsRow[] {
   const rows: IncidentsRow[] = [];
   for (const [traffic, fault] of TRAFFIC) {
     for (const rate of RATES) {
@@ -29,7 +29,7 @@ export function benchIncidents(hours: number, done: (row: IncidentsRow) => void)
       const pages = found.filter(({ severity }) => severity === "crit").length;
       const row = { traffic, rate, hours, pages, incidents: found.map(({ key }) => key) };
       rows.push(row);
-      done(row);
+      process.stderr.write(`incidents: ${hours} h ${traffic} at ${rate}/s\n`);
     }
   }
   return rows;

@@ -38,7 +38,9 @@ import {
   type Target,
   type Timing,
 } from "./generator.ts";
+import { benchIncidents, incidentsText } from "./incidents.ts";
 import { describeMachine, openFilesMax } from "./machine.ts";
+import { benchOnset, onsetText } from "./onset.ts";
 import { benchPropagation, propagationText } from "./propagation.ts";
 import { machineText, type Result, type Round, resultOf, type Sample, tableOf } from "./report.ts";
 import { type Arena, SCENARIOS, type Scenario, type Storm } from "./scenarios.ts";
@@ -60,7 +62,7 @@ import { benchXmpp, xmppText } from "./xmpp.ts";
 /** Files of a server besides its sessions: shards, the state, the event loop's own. */
 const OPEN_FILES_EXTRA = 200;
 /** No loads: they have tables of their own. */
-const TABLES = ["propagation", "xmpp"] as const;
+const TABLES = ["propagation", "xmpp", "onset", "incidents"] as const;
 /** What a proxy of the arena "crowd" knows. */
 const CREDENTIALS = 100_000;
 /** A storm begins before what it is to disturb, and ends after it. */
@@ -70,6 +72,7 @@ const optionsSchema = z.strictObject({
   rounds: z.coerce.number().int().min(1).default(5),
   seconds: z.coerce.number().min(0.1).default(2.2),
   warmup: z.coerce.number().min(0).default(0.4),
+  hours: z.coerce.number().positive().default(24),
   only: z.string().optional(),
   json: z.string().default("bench-results.json"),
   io: z.enum(IO_CHOICES).default("auto"),
@@ -99,7 +102,11 @@ async function main(): Promise<void> {
   if (propagation.length > 0) process.stdout.write(`\n${propagationText(propagation)}\n`);
   const xmpp = isWanted("xmpp", options) ? await benchXmpp() : [];
   if (xmpp.length > 0) process.stdout.write(`\n${xmppText(xmpp)}\n`);
-  const file = { machine, options, results, propagation, xmpp };
+  const onset = isWanted("onset", options) ? await benchOnset(options.rounds) : [];
+  if (onset.length > 0) process.stdout.write(`\n${onsetText(onset)}\n`);
+  const incidents = isWanted("incidents", options) ? benchIncidents(options.hours) : [];
+  if (incidents.length > 0) process.stdout.write(`\n${incidentsText(incidents)}\n`);
+  const file = { machine, options, results, propagation, xmpp, onset, incidents };
   writeFileSync(options.json, `${JSON.stringify(file, null, 1)}\n`);
 }
 
@@ -284,6 +291,7 @@ function readOptions(): Options {
         rounds: { type: "string" },
         seconds: { type: "string" },
         warmup: { type: "string" },
+        hours: { type: "string" },
         only: { type: "string" },
         json: { type: "string" },
         io: { type: "string" },

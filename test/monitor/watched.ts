@@ -92,7 +92,7 @@ export class Watched {
   }
 
   /** Nothing is wrong for `calmMs`. */
-  async calm(calmMs = 1_000, limitMs = 60_000): Promise<void> {
+  async calm(calmMs = 1_000, limitMs = 90_000): Promise<void> {
     const deadlineMs = performance.now() + limitMs;
     let calmSinceMs = performance.now();
     for (;;) {
