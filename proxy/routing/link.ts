@@ -137,6 +137,8 @@ const reply = new Reply();
 /** An entry of the queue is the slot, and above it whether its key stands in the trail. */
 const SLOT_MASK = SLOT_COUNT_MAX - 1;
 const NOTED = SLOT_COUNT_MAX;
+/** In place of the serial of one. */
+const NO_CONNECTION = -1;
 /** How often it is told that outcomes stay unknown. */
 const UNKNOWN_INTERVAL_MS = 250;
 
@@ -168,6 +170,8 @@ export class Link implements Connecting, Carrier, CommandSink {
   #unknownToldAtMs = 0;
   /** Counts connections. */
   serial = 0;
+  /** While failures are told: whether what is told of may have gone out. */
+  wasSent = true;
 
   constructor(address: string, dialect: Dialect, options: LinkOptions) {
     this.address = address;
@@ -350,6 +354,13 @@ export class Link implements Connecting, Carrier, CommandSink {
     this.#options.owner.outcomesUnknown();
   }
 
+  /** The shard has to forget this key, or it is fenced; nobody waits for it. */
+  invalidate(key: Buffer): void {
+    if (this.#state === "ejected" || this.#state === "closed") return;
+    this.#unknown.add(key, NO_CONNECTION, this.#options.loop.nowMs);
+    this.#options.sweep.add(this);
+  }
+
   /** Keys of mutations whose outcome is unknown. */
   get unknownCount(): number {
     return this.#unknown.count;
@@ -454,12 +465,14 @@ export class Link implements Connecting, Carrier, CommandSink {
     this.#transition(STATE_AFTER[reason] ?? "waiting", reason);
     if (this.#head < this.#tail) connection.reset();
     else connection.destroy();
+    this.wasSent = wasSent;
     const mask = this.#fifo.length - 1;
     while (this.#head < this.#tail) {
       const entry = this.#fifo[this.#head++ & mask]!;
       if (entry >= NOTED && wasSent) this.#unknown.add(this.#trail.take(), this.serial, loop.nowMs);
       if (entry >= 0) this.#settleFailed(entry & SLOT_MASK, PROBLEM_OF[reason]);
     }
+    this.wasSent = true;
     if (!wasSent) this.#unknown.neverSent(this.serial);
     this.#trail.clear();
     this.#expired = this.#head;

@@ -14,8 +14,9 @@
  * acknowledged after it had followed there or erased it. Was that before M's token was taken, N was
  * decided before M. Was it later, M's token was gone. And whatever lands late finds its token gone.
  *
- * When an answer is missing the client gets an error, and the second copy is erased as well as can
- * be. When the places of the key have changed meanwhile, all of them are erased.
+ * When an answer is missing the client gets an error, and the second copy is erased in the
+ * background, or its shard is fenced. When the places of the key have changed meanwhile, all of them
+ * are erased.
  */
 import type { Loop } from "../../core/io/loop.ts";
 import { HEADER_SIZE } from "../../core/protocol/binary.ts";
@@ -164,8 +165,8 @@ export class TrackedChange implements Gather {
   }
 
   #decide(): void {
-    const { isBinary, wire, command } = this.#change;
-    const link = isBinary ? this.#first.binary : this.#first.text;
+    const { wire, command } = this.#change;
+    const link = this.#decider;
     const problem = this.#refusal(link);
     if (problem !== undefined) {
       this.#removePlaceholder();
@@ -174,6 +175,10 @@ export class TrackedChange implements Gather {
     this.#expect(link, Step.decide, command);
     link.appendCommand(wire, 0, wire.length);
     this.#sent();
+  }
+
+  get #decider(): Link {
+    return this.#change.isBinary ? this.#first.binary : this.#first.text;
   }
 
   #sent(): void {
@@ -218,6 +223,10 @@ export class TrackedChange implements Gather {
         // The token behind it fails as well.
         return;
       case Step.token:
+        return this.#refuse(problem);
+      case Step.decide:
+        if (this.#decider.wasSent) return this.#fail(problem);
+        this.#removePlaceholder();
         return this.#refuse(problem);
       default:
         return this.#fail(problem);
@@ -320,7 +329,7 @@ export class TrackedChange implements Gather {
 
   /** It may have happened or not. */
   #fail(problem: Problem): void {
-    this.#eraseUnheard(this.#second);
+    this.#second?.text.invalidate(this.#change.key);
     this.#over();
     this.#settleFailed(problem);
   }
@@ -379,31 +388,21 @@ export class TrackedChange implements Gather {
     const { key } = this.#change;
     const { first, second } = this.#route.locate(key, 0, key.length);
     for (const shard of new Set([first, second, this.#first, this.#second])) {
-      this.#eraseUnheard(shard);
+      shard?.text.invalidate(key);
     }
     this.#over();
     this.#settleFailed("connectionClosed");
   }
 
-  /** As well as can be; nobody waits for it. */
-  #eraseUnheard(shard: ShardLinks | null): void {
-    const key = keyTokenOf(this.#change.key);
-    if (key !== null) this.#sendUnheard(shard, `md ${key}\r\n`);
-  }
-
   #removePlaceholder(): void {
-    if (!this.#hasPlaced || this.#token === "") return;
+    const link = this.#second?.text;
+    if (link === undefined || !this.#hasPlaced || this.#token === "") return;
     this.#hasPlaced = false;
-    this.#sendUnheard(this.#second, `md ${this.#keyToken} C${this.#token}\r\n`);
-  }
-
-  #sendUnheard(shard: ShardLinks | null, line: string): void {
-    if (shard === null || this.#refusal(shard.text) !== undefined) return;
-    const { key } = this.#change;
+    if (this.#refusal(link) !== undefined) return;
     const slot = this.#slots.open(null, Command.md, this.#loop.nowMs);
-    shard.text.expectMutation(slot, key, 0, key.length);
-    const bytes = Buffer.from(line, "latin1");
-    shard.text.append(bytes, 0, bytes.length);
+    link.expect(slot);
+    const bytes = Buffer.from(`md ${this.#keyToken} C${this.#token}\r\n`, "latin1");
+    link.append(bytes, 0, bytes.length);
   }
 }
 

@@ -11,12 +11,15 @@ const why = missing("memcached", "etcd");
 const SEED = 7;
 
 describe.skipIf(why !== undefined)(`shards fail under load, seed ${SEED}`, () => {
-  test("no get returns an older value than the last acknowledged one", {
+  test.each([
+    { subject: "memward", seconds: 22 },
+    { subject: "memward-copies", seconds: 14 },
+  ] as const)("no get returns an older value than the last acknowledged one ($subject)", {
     timeout: 120_000,
-  }, async () => {
+  }, async ({ subject, seconds }) => {
     const report = await runCampaign({
-      subject: "memward",
-      seconds: 22,
+      subject,
+      seconds,
       seed: SEED,
       holdMs: 1_500,
       calmMs: 1_000,

@@ -72,7 +72,10 @@ const SICKEN: Record<string, Sicken> = {
     signal(pid, "SIGKILL");
     return () => agent.restart();
   },
+  "copies-kill": (bench, node, seed) => SICKEN["killed"]!(bench, node, seed),
 };
+/** The node dies while each key has two copies. */
+const COPIES_KILL = "copies-kill";
 const JITTER = "jitter";
 export const SCENARIO_NAMES: readonly string[] = [...Object.keys(SICKEN), JITTER];
 
@@ -89,6 +92,9 @@ type Round = {
   p99Ms: number;
   hitRateBefore: number;
   hitRateAfter: number;
+  /** The same of all reads, those of its own keys too. */
+  lossOfAll: number;
+  readsP99Ratio: number;
 };
 
 export async function runTable({ only, ...options }: TableOptions): Promise<Row[]> {
@@ -113,7 +119,7 @@ async function runScenario(
   options: Omit<TableOptions, "only">,
 ): Promise<Row[]> {
   const rounds: Round[] = [];
-  await withBench(options, async (bench) => {
+  await withBench({ ...options, copies: name === COPIES_KILL ? 2 : 1 }, async (bench) => {
     for (let round = 0; round < options.rounds; round++) {
       await calm(bench);
       // In turn: a shard that fails again soon has to wait for longer.
@@ -154,16 +160,33 @@ async function runScenario(
     ),
     row("loss of hit rate on the other shards", "%", of(lossOf), 0),
   ];
-  if (name !== "killed") return rows;
-  return [
-    ...rows,
-    row(
-      "changes fail",
-      "ms",
-      of((one) => one.failedChangesMs),
-      300,
-    ),
-  ];
+  const failing = row(
+    "changes fail",
+    "ms",
+    of((one) => one.failedChangesMs),
+    300,
+  );
+  if (name === COPIES_KILL) {
+    // A change needs both copies: those of keys with one of them on the node fail as well.
+    const isOfOne = ({ promise }: Row): boolean => / on the other shards/.test(promise);
+    return [
+      ...rows.filter((one) => !isOfOne(one)),
+      row(
+        "loss of hit rate on all shards",
+        "%",
+        of((one) => one.lossOfAll),
+        0.1,
+      ),
+      row(
+        "reads of all shards, p99 against before",
+        "x",
+        of((one) => one.readsP99Ratio),
+        2,
+      ),
+      failing,
+    ];
+  }
+  return name === "killed" ? [...rows, failing] : rows;
 }
 
 const lossOf = (one: Round): number => Math.max(0, one.hitRateBefore - one.hitRateAfter) * 100;
@@ -201,6 +224,8 @@ async function runRound(
     p99Ms: p99(before.map(latency)),
     hitRateBefore: hitRate(elsewhere.before),
     hitRateAfter: hitRate(elsewhere.after),
+    lossOfAll: Math.max(0, hitRate(before) - hitRate(after)) * 100,
+    readsP99Ratio: p99(readsOf(after).map(latency)) / p99(readsOf(before).map(latency)),
   };
 }
 
@@ -261,12 +286,17 @@ async function runJitter(options: Omit<TableOptions, "only">): Promise<Row[]> {
 // ---- the bench ----------------------------------------------------------------------------------
 
 async function withBench(
-  { ratePerPair, seed, evidence }: Pick<TableOptions, "ratePerPair" | "seed" | "evidence">,
+  {
+    ratePerPair,
+    seed,
+    evidence,
+    copies = 1,
+  }: Pick<TableOptions, "ratePerPair" | "seed" | "evidence"> & { copies?: 1 | 2 },
   use: (bench: Bench) => Promise<void>,
 ): Promise<void> {
   const network = new Network();
   const counts = { proxies: PROXIES, nodes: NODES };
-  const cluster = await Cluster.start({ ...counts, engine: "memcached", network });
+  const cluster = await Cluster.start({ ...counts, engine: "memcached", copies, network });
   const nodes = cluster.nodes.map(({ name }) => name);
   const random = seededRandom(seed);
   const pace = new Pace({ proxies: cluster.plain, nodes, ratePerPair, random });
@@ -326,8 +356,11 @@ function p99(values: readonly number[]): number {
   return sorted[Math.ceil(sorted.length * 0.99) - 1] ?? Number.NaN;
 }
 
+const readsOf = (operations: readonly Operation[]): Operation[] =>
+  operations.filter(({ kind }) => kind === "get");
+
 function hitRate(operations: readonly Operation[]): number {
-  const reads = operations.filter(({ kind }) => kind === "get");
+  const reads = readsOf(operations);
   return reads.filter(({ outcome }) => outcome === "hit").length / reads.length;
 }
 

@@ -274,11 +274,25 @@ describe("a change", () => {
     const owner = await first.nextValid();
     await owner.takeText(SET);
     owner.reset();
-    await other.takeText("md k\r\n");
-    other.write("HD\r\n");
+    await other.takeText("delete k\r\n");
+    other.write("DELETED\r\n");
     expect(String((await wire.readUntil("\r\n")).bytes)).toBe(
       "SERVER_ERROR shard connection closed\r\n",
     );
+  });
+
+  test("that never went out to the first shard leaves the second as it is", async () => {
+    const { worker, first, second } = await start();
+    const wire = await worker.open();
+    await wire.send(SET);
+    const other = await second.nextValid();
+    await answerToken(other, false);
+    (await first.next()).reset();
+    expect(String((await wire.readUntil("\r\n")).bytes)).toContain("SERVER_ERROR");
+    await other.takeText("md k C77\r\n");
+    other.write("HD\r\n");
+    await worker.untilNothingIsHeld();
+    expect(String(other.received)).toBe("");
   });
 
   test("that did not follow for sure is an error, and erased when the second shard is there again", async () => {
@@ -346,8 +360,8 @@ describe("while a shard is out", () => {
     await owner.takeText("delete k\r\n");
     eject(worker, secondNode, [firstNode]);
     owner.write("DELETED\r\n");
-    await owner.takeText("md k\r\n");
-    owner.write("NF\r\n");
+    await owner.takeText("delete k\r\n");
+    owner.write("NOT_FOUND\r\n");
     expect(String((await wire.readUntil("\r\n")).bytes)).toContain("SERVER_ERROR");
     expect(second.connections).toHaveLength(0);
   });
