@@ -48,6 +48,9 @@ const FLAPPING_MS = 10 * 60_000;
 /** Suspicions that say nothing about what other proxies would find. */
 const OWN_TO_A_PROXY: ReadonlySet<SuspicionReason> = new Set(["slow", "unconfirmed"]);
 
+/** Nobody is refused, and no reply is cut, because a machine is slow. */
+const NEVER_OF_STARVATION: ReadonlySet<SuspicionReason> = new Set(["refused", "broken"]);
+
 const KINDS = ["shard", "ejection", "suspicion", "proxy", "node"] as const;
 type JuryKind = (typeof KINDS)[number];
 
@@ -197,8 +200,7 @@ export class Jury {
       .map(([, shard]) => shard.address)
       .slice(0, SIBLING_COUNT_MAX);
     const kind = reason === "slow" ? "soft" : "hard";
-    // Nobody is refused because a machine is slow.
-    const isStarved = reason !== "refused" && this.#parts.isStarved();
+    const isStarved = !NEVER_OF_STARVATION.has(reason) && this.#parts.isStarved();
     const look = LOOKS[kind][isStarved ? "starved" : "calm"];
     const isSick =
       kind === "soft"

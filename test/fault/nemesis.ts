@@ -74,8 +74,8 @@ const FAULTS: readonly Fault[] = [
   { name: "node agent killed", strike: killed(agents) },
   { name: "node agent stopped", strike: stopped(agents) },
   ...LINK_FAULTS.flatMap((fault): Fault[] => [
-    { name: `${fault}, one link`, strike: onLinks(fault, oneLink) },
-    { name: `${fault}, all links of a node`, strike: onLinks(fault, allLinksOfNode) },
+    { name: `${fault} on one link`, strike: onLinks(fault, oneLink) },
+    { name: `${fault} on all links of a node`, strike: onLinks(fault, allLinksOfNode) },
   ]),
 ];
 export const FAULT_NAMES: readonly string[] = FAULTS.map(({ name }) => name);

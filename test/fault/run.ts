@@ -2,8 +2,8 @@
  * `npm run fault -- [--minutes 1] [--seed N] [--subject NAME] [--only PART,…]`: real
  * memcached shards and real proxies in processes of their own, faults one after another, and a
  * history of every operation that is checked for stale reads. Prints the seed; the same seed makes
- * the same choices. `--json FILE` keeps the report, `--evidence FILE` what the proxies logged when
- * a stale value was read. Ends with 1 then. `--faults` lists them.
+ * the same choices. `--json FILE` keeps the report, `--evidence FILE` what proxies logged. Ends
+ * with 1 when a stale value was read. `--faults` lists the faults.
  *
  * `npm run fault -- --table [--rounds 5] [--rate 200] [--only NAME,…] [--json FILE]`: what a failing
  * shard costs, in figures (table.ts).

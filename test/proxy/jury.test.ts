@@ -170,6 +170,14 @@ describe("a single proxy", () => {
     expect(await ejected()).toMatchObject({ reason: "timeouts" });
   });
 
+  test("waits for nothing when replies are broken: no machine is too slow for that", async () => {
+    const jury = await startJury("p1");
+    isStarved = true;
+    canaries.set("h:n1", null);
+    jury.suspect(SHARD, "broken");
+    await expect.poll(ejection, { timeout: 1_000 }).toMatchObject({ reason: "broken" });
+  });
+
   test("does not call slow what its siblings are as well", async () => {
     const jury = await startJury("p1");
     for (const node of ["n1", "n2", "n3"]) canaries.set(`h:${node}`, 20);
