@@ -22,8 +22,8 @@ const COMMON = {
 } as const;
 /** As many of the last ticks for it to be slow already. */
 const COMMON_TICKS_MIN = 8;
-/** Fewer operations of a node in a second say nothing. */
-const COMMON_COUNT_MIN = 10;
+/** Fewer operations of a node say nothing. */
+const COMMON_COUNT_MIN = 20;
 /** The usual latency of a node is that of the last ten seconds or so. */
 const USUAL_KEEP_PER_LINE = Math.exp(-0.2 / 10);
 const USUAL_COUNT_MIN = 100;
@@ -216,18 +216,27 @@ function operationsOf(
   return { total: answered + unasked, bad: slow + unasked };
 }
 
+type Counts = { fast: number; fastSlow: number; slow: number; slowSlow: number };
+
 function isCommon(
   { caches }: ProxyView,
   { share, medianShare, slowCount }: (typeof COMMON)["begins" | "stays"],
 ): boolean {
-  const counts = new Map<string, { count: number; slow: number }>();
+  const counts = new Map<string, Counts>();
   for (const shard of caches.flatMap(({ shards }) => shards)) {
-    const of = counts.get(shard.node) ?? { count: 0, slow: 0 };
-    of.count += shard.fastCount;
-    of.slow += shard.fastSlowCount;
+    const of = counts.get(shard.node) ?? { fast: 0, fastSlow: 0, slow: 0, slowSlow: 0 };
+    of.fast += shard.fastCount;
+    of.fastSlow += shard.fastSlowCount;
+    of.slow += shard.slowCount;
+    of.slowSlow += shard.slowSlowCount;
     counts.set(shard.node, of);
   }
-  const nodes = [...counts.values()].filter(({ count }) => count >= COMMON_COUNT_MIN);
+  // Where a second holds too few operations the last ten seconds tell.
+  const nodes = [...counts.values()]
+    .map(({ fast, fastSlow, slow, slowSlow }) =>
+      fast >= COMMON_COUNT_MIN ? { count: fast, slow: fastSlow } : { count: slow, slow: slowSlow },
+    )
+    .filter(({ count }) => count >= COMMON_COUNT_MIN);
   if (nodes.length < 2) return false;
   const shares = nodes.map(({ count, slow }) => slow / count).sort((a, b) => a - b);
   const slow = nodes.filter((node) => node.slow >= slowCount && node.slow / node.count >= share);
