@@ -52,6 +52,11 @@ const policyRows = {
     .optional()
     .describe("when gets of one key share one read")
     .meta({ word: "failover|always" }),
+  deadline: z
+    .enum(["fixed", "adaptive"])
+    .optional()
+    .describe("250 ms for a shard, or less where its siblings are much quicker")
+    .meta({ word: "fixed|adaptive" }),
 };
 const copiesRow = {
   copies: z
@@ -70,6 +75,7 @@ const FLAGS = {
   "limits.valueSizeMax": "--value-size-max",
   "policies.unansweredRead": "--unanswered-read",
   "policies.singleFlight": "--single-flight",
+  "policies.deadline": "--deadline",
   copies: "--copies",
 };
 
@@ -81,10 +87,10 @@ type Wished = {
 };
 
 function bodyOf(options: Wished) {
-  const { plan, size, unansweredRead, singleFlight } = options;
+  const { plan, size, unansweredRead, singleFlight, deadline } = options;
   const { sessionsMax, newSessionsPerSecondMax, operationsPerSecondMax, valueSizeMax } = options;
   const limits = { sessionsMax, newSessionsPerSecondMax, operationsPerSecondMax, valueSizeMax };
-  const policies = given({ unansweredRead, singleFlight });
+  const policies = given({ unansweredRead, singleFlight, deadline });
   const copies = options.copies === undefined ? undefined : Number(options.copies);
   return given({ plan, bytes: size, copies, limits: given(limits), policies });
 }
@@ -177,7 +183,7 @@ export const CACHE_COMMANDS: readonly Command[] = [
           path: pathOf(it.words),
           body: somethingGiven(
             bodyOf(it.options),
-            "--…-max, --unanswered-read and --single-flight",
+            "--…-max, --unanswered-read, --single-flight and --deadline",
           ),
         },
         { flags: FLAGS, told: (body) => told(body, "changed") },
@@ -283,6 +289,7 @@ function shown(cache: Json): string {
     ["value size max", valueSizeMax === undefined ? "" : sizeForPeople(valueSizeMax)],
     ["unanswered read", textField(cache, "policies.unansweredRead")],
     ["single-flight", textField(cache, "policies.singleFlight")],
+    ["deadline", textField(cache, "policies.deadline")],
     ["state", state(cache)],
     ["made", `${textField(cache, "createdAt")} (${age(textField(cache, "createdAt"))})`],
   ]);

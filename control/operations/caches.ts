@@ -61,6 +61,7 @@ const limits = z.strictObject({
 const policies = z.strictObject({
   unansweredRead: policiesSchema.shape.unansweredRead.unwrap().optional(),
   singleFlight: policiesSchema.shape.singleFlight.unwrap().optional(),
+  deadline: policiesSchema.shape.deadline.unwrap().optional(),
 });
 const { shape: alert } = alertsSchema;
 /** Given ones replace those of the cache; null takes one away. */
@@ -113,6 +114,7 @@ export const cacheAnswer = z.strictObject({
   policies: z.strictObject({
     unansweredRead: z.enum(["miss", "error"]),
     singleFlight: z.enum(["failover", "always"]),
+    deadline: z.enum(["fixed", "adaptive"]),
   }),
   alerts: z.strictObject({
     target: z.string().nullable(),

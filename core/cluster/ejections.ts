@@ -71,7 +71,7 @@ export function decideEjection(view: CacheView, node: string): Decision {
   }
   if (!isSeenByMost) return KEEP;
   const hard = suspicions.find(({ reason }) => HARD[reason]);
-  if (hard === undefined && !mayEjectSoftly(view)) return KEEP;
+  if (hard === undefined && !mayEjectSoftly(view, node)) return KEEP;
   const reason = (hard ?? suspicions[0]!).reason;
   return eject(view, node, { reason, seenBy: suspicions.map(({ proxy }) => proxy).sort() });
 }
@@ -106,7 +106,15 @@ function living({ suspicions, proxies }: CacheView, node: string): Suspicion[] {
   return [...all].filter(({ proxy }) => proxies.has(proxy));
 }
 
-function mayEjectSoftly({ shards, ejections }: CacheView): boolean {
+/**
+ * A slow shard is better than others that become slow under its keys: few may be out, and most of
+ * the rest have to be well in the eyes of every proxy.
+ */
+function mayEjectSoftly(view: CacheView, node: string): boolean {
+  const { shards, ejections } = view;
   const softCount = [...ejections.values()].filter(({ reason }) => !HARD[reason]).length;
-  return softCount < Math.max(1, Math.floor(shards.size * SOFT_SHARE_MAX));
+  if (softCount >= Math.max(1, Math.floor(shards.size * SOFT_SHARE_MAX))) return false;
+  const others = [...shards.keys()].filter((host) => host !== node);
+  const well = others.filter((host) => isUsable(view, host) && living(view, host).length === 0);
+  return well.length * 2 > others.length;
 }

@@ -42,6 +42,8 @@ export const policiesSchema = z.strictObject({
   unansweredRead: z.enum(["miss", "error"]).default("miss"),
   /** When gets of one key that come at the same time share one read of its shard. */
   singleFlight: z.enum(["failover", "always"]).default("failover"),
+  /** How long a shard may take: 250 ms, or less where its siblings are much quicker. */
+  deadline: z.enum(["fixed", "adaptive"]).default("fixed"),
 });
 export type Policies = z.infer<typeof policiesSchema>;
 

@@ -12,7 +12,7 @@ import type { SuspicionReason } from "../../core/cluster/records.ts";
 import { LATENCY_BOUNDS_SECONDS } from "./counters.ts";
 import { Detector, HISTORY_TICKS, type Outlier, type ShardTick, TICK_MS } from "./detector.ts";
 import { HEDGE_AFTER_MS } from "./hedges.ts";
-import type { LinkFailure } from "./link.ts";
+import { DEADLINE_MS, type LinkFailure } from "./link.ts";
 import type { Route, ShardLinks } from "./route.ts";
 
 /** Timeouts in a row that are no accident. */
@@ -28,6 +28,9 @@ const SLOW_FACTOR = 4;
 /** The usual latency is that of the last minutes: each tick forgets a 3,000th. */
 const FORGET_PER_TICK = TICK_MS / 300_000;
 const USUAL_QUANTILE = 0.99;
+/** An adaptive deadline: so many times what is usual, and at least this. */
+const DEADLINE_FACTOR = 10;
+const DEADLINE_MS_MIN = 25;
 /** Reads that take longer than so many others are late. */
 const LATE_QUANTILE = 0.95;
 /** Fewer operations than these say nothing about what is usual. */
@@ -101,6 +104,7 @@ export class Health {
 
   /** Every TICK_MS. */
   tick(nowMs: number): void {
+    this.#route.tick(nowMs);
     this.#watchShards();
     this.#compare(nowMs);
     for (const { shard } of this.#watched) {
@@ -150,8 +154,10 @@ export class Health {
   }
 
   #compare(nowMs: number): void {
+    const usualMs = usualOf(this.#watched.map(({ usual }) => usual));
+    this.#setDeadline(usualMs);
     if (this.#detector === null) return;
-    this.slowMs = slowFrom(this.#watched.map(({ usual }) => usual));
+    this.slowMs = slowFrom(usualMs);
     const ticks = this.#watched.map((watched) => watched.tick(this.slowMs));
     // A cache that is idle for as long as the detector remembers costs a look at its counters.
     this.#idleTicks = ticks.every(isIdle) ? this.#idleTicks + 1 : 0;
@@ -168,6 +174,13 @@ export class Health {
       watched.outlierTicks++;
       this.#suspect(watched.shard.node, "slow", nowMs);
     }
+  }
+
+  /** While all are slow together, or this machine is, giving up early makes it worse. */
+  #setDeadline(usualMs: number | undefined): void {
+    const { isAdaptive, isStarved, deadline } = this.#route;
+    const isShorter = isAdaptive && !isStarved && !this.isCommonMode && this.#detector !== null;
+    deadline.ms = isShorter ? deadlineFrom(usualMs) : DEADLINE_MS;
   }
 
   /** While all are slow together, asking twice makes it worse. */
@@ -253,15 +266,22 @@ class Usual {
   }
 }
 
-/**
- * From where on an operation is slow: a bound of the buckets, so that counters can tell. What is
- * usual is what the middle one of the shards does: a sick one has no say in it.
- */
-function slowFrom(usuals: readonly Usual[]): number {
+/** What is usual is what the middle one of the shards does: a sick one has no say in it. */
+function usualOf(usuals: readonly Usual[]): number | undefined {
   const known = usuals
     .flatMap((usual) => usual.quantileMs(USUAL_QUANTILE) ?? [])
     .sort((a, b) => a - b);
-  const usualMs = known[(known.length - 1) >> 1] ?? 0;
+  return known[(known.length - 1) >> 1];
+}
+
+/** Much longer than all but one in a hundred take, and never so short that a hiccup counts. */
+function deadlineFrom(usualMs: number | undefined): number {
+  if (usualMs === undefined) return DEADLINE_MS;
+  return Math.min(DEADLINE_MS, Math.max(DEADLINE_MS_MIN, DEADLINE_FACTOR * usualMs));
+}
+
+/** From where on an operation is slow: a bound of the buckets, so that counters can tell. */
+function slowFrom(usualMs = 0): number {
   const wantedMs = Math.max(SLOW_MS_MIN, SLOW_FACTOR * usualMs);
   return BOUNDS_MS.find((bound) => bound >= wantedMs) ?? BOUNDS_MS.at(-1)!;
 }

@@ -45,7 +45,8 @@ import type { Sweep } from "./sweep.ts";
 
 /**
  * A command is given up when its shard has said nothing for so long since it was sent: waiting
- * behind large values that are coming in is no failure of the shard.
+ * behind large values that are coming in is no failure of the shard. Less where its cache wants that
+ * (`LinkOptions.deadline`).
  */
 export const DEADLINE_MS = 250;
 /** And at the latest so long after it was read. */
@@ -130,6 +131,8 @@ export interface LinkOptions {
   /** Latency of this shard, shared by both dialects. */
   latency: Histogram;
   owner: LinkOwner;
+  /** Changes as the route of the link finds fit; DEADLINE_MS at most. */
+  deadline: Readonly<{ ms: number }>;
 }
 
 const reply = new Reply();
@@ -322,7 +325,8 @@ export class Link implements Connecting, Carrier, CommandSink {
     if (this.#state === "connecting" || this.#state === "validating") {
       if (nowMs >= this.#connectBeforeMs) this.fail("connect_timeout");
     }
-    const { slots } = this.#options;
+    const { slots, deadline } = this.#options;
+    const deadlineMs = deadline.ms;
     while (this.#expired < this.#tail) {
       const index = this.#expired & (this.#fifo.length - 1);
       const entry = this.#fifo[index]!;
@@ -330,7 +334,7 @@ export class Link implements Connecting, Carrier, CommandSink {
         const slot = entry & SLOT_MASK;
         const startedAtMs = slots.startedAtMs[slot]!;
         const silentMs = nowMs - Math.max(startedAtMs, this.#progressAtMs);
-        if (silentMs < DEADLINE_MS && nowMs - startedAtMs < DEADLINE_TOTAL_MS) break;
+        if (silentMs < deadlineMs && nowMs - startedAtMs < DEADLINE_TOTAL_MS) break;
         this.#fifo[index] = -1 - slots.command[slot]!;
         this.timedOutCount++;
         this.timeoutsInRow++;

@@ -19,6 +19,7 @@ import { Flights } from "./flights.ts";
 import { Health, type HealthEvents, type Trouble } from "./health.ts";
 import { HEDGE_AFTER_MS, Hedges } from "./hedges.ts";
 import {
+  DEADLINE_MS,
   Link,
   type LinkFailure,
   type LinkOptions,
@@ -47,7 +48,10 @@ export type Detour = ReadonlyMap<string, string | null>;
 const WAITING_COUNT_MAX = 256;
 const NO_DETOURS: ReadonlyMap<string, Detour> = new Map();
 
-export type RouteOptions = Omit<LinkOptions, "latency" | "owner">;
+export type RouteOptions = Omit<LinkOptions, "latency" | "owner" | "deadline">;
+
+/** What links need of their route. */
+type SharedOptions = RouteOptions & Pick<LinkOptions, "deadline">;
 
 /** Told what goes wrong with a shard, as it happens. */
 type Troubled = (shard: ShardLinks, trouble: Trouble) => void;
@@ -71,7 +75,7 @@ export class ShardLinks implements LinkOwner {
   hedgeAfterMs = HEDGE_AFTER_MS;
   readonly #troubled: Troubled;
 
-  constructor({ target, standsInFor }: ShardPlace, options: RouteOptions, troubled: Troubled) {
+  constructor({ target, standsInFor }: ShardPlace, options: SharedOptions, troubled: Troubled) {
     const { node, address } = target;
     this.node = node;
     this.address = address;
@@ -130,6 +134,15 @@ export class ShardLinks implements LinkOwner {
   }
 }
 
+/**
+ * A shard returns empty, and the clients of its keys all find nothing: for so long reads of one key
+ * share one read, and with that one answer "nothing there" comes to fewer of them at a time.
+ */
+const FRESH_MS = 10_000;
+
+/** What a cache wishes of its route. */
+type Policy = { copies: 1 | 2; isShared: boolean; isAdaptive?: boolean };
+
 /** In the place of the owner of keys that are on the move: always out. */
 const NOBODY: ShardTarget = { node: "nobody", address: "" };
 
@@ -152,12 +165,17 @@ export interface KeyPlace {
 type Bypass = { continuum: Continuum; owners: readonly number[]; order: number };
 
 export class Route {
-  readonly #options: RouteOptions;
+  readonly #options: SharedOptions;
   readonly health: Health;
+  /** How long its shards may take to answer a command; follows what is usual if `isAdaptive`. */
+  readonly deadline: { ms: number } = { ms: DEADLINE_MS };
+  isAdaptive = false;
   #continuum: Continuum = new Continuum([]);
   /** All shards are in, and no keys are on the move: the continuum is all there is to ask. */
   #isPlain = true;
   #isAnyOut = false;
+  /** Until then a shard that has returned empty counts as just back. */
+  #freshUntilMs = 0;
   /** By place in `shards`. */
   #bypasses: readonly (Bypass | undefined)[] = [];
   /** Who owned the keys until now, while not all proxies know the new owners. */
@@ -187,20 +205,33 @@ export class Route {
   };
 
   constructor(options: RouteOptions, events: HealthEvents) {
-    this.#options = options;
+    this.#options = { ...options, deadline: this.deadline };
     this.health = new Health(this, events);
   }
 
   /** How many copies of each key there are, and whether reads of one key are always shared. */
-  follow({ copies, isShared }: { copies: 1 | 2; isShared: boolean }): void {
+  follow({ copies, isShared, isAdaptive = false }: Policy): void {
     this.copies = copies;
+    this.isAdaptive = isAdaptive;
     if (copies === 2) this.hedges ??= new Hedges(this.#options.sweep);
     this.#isShared = isShared;
     this.#track();
   }
 
+  /** This machine is short of CPU: slowness says nothing. */
+  get isStarved(): boolean {
+    return this.#options.sweep.patience > 1;
+  }
+
+  /** Every tick of its health. */
+  tick(nowMs: number): void {
+    if (this.#freshUntilMs === 0 || nowMs < this.#freshUntilMs) return;
+    this.#freshUntilMs = 0;
+    this.#track();
+  }
+
   #track(): void {
-    const isShared = this.#isShared || this.#isAnyOut;
+    const isShared = this.#isShared || this.#isAnyOut || this.#freshUntilMs > 0;
     this.flights?.clear();
     if (isShared !== (this.flights !== null)) this.flights = isShared ? new Flights() : null;
     this.isTracked = isShared || this.copies === 2;
@@ -249,7 +280,9 @@ export class Route {
     this.shards = shards;
     this.#continuum = continuumOf(sorted.map(weighted));
     this.#bypasses = bypasses;
+    const wasAnyOut = this.#isAnyOut;
     this.#isAnyOut = bypasses.some((bypass) => bypass !== undefined);
+    if (wasAnyOut && !this.#isAnyOut) this.#freshUntilMs = this.#options.loop.nowMs + FRESH_MS;
     this.#isPlain = before === null && !this.#isAnyOut;
     for (const [place, shard] of shards.entries()) {
       const bypass = bypasses[place];

@@ -60,7 +60,8 @@ export class Tenant {
     this.isEnabled = cache.enabled;
     this.policies.unansweredRead = cache.policies.unansweredRead;
     const isShared = cache.policies.singleFlight === "always";
-    this.route.follow({ copies: cache.copies, isShared });
+    const isAdaptive = cache.policies.deadline === "adaptive";
+    this.route.follow({ copies: cache.copies, isShared, isAdaptive });
     this.#limits = cache.limits;
     this.share(sharers, nowMs);
   }

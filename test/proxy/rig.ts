@@ -8,7 +8,7 @@ import { Loop } from "../../core/io/loop.ts";
 import { Command } from "../../core/protocol/command.ts";
 import type { Random } from "../../core/runtime/random.ts";
 import { CacheCounters, Histogram } from "../../proxy/routing/counters.ts";
-import { Link, type LinkState } from "../../proxy/routing/link.ts";
+import { DEADLINE_MS, Link, type LinkState } from "../../proxy/routing/link.ts";
 import { type Dialect, type QueueOwner, ReplyQueue } from "../../proxy/routing/replies.ts";
 import { SlotState, Slots } from "../../proxy/routing/slots.ts";
 import { Stash } from "../../proxy/routing/stash.ts";
@@ -32,6 +32,7 @@ export class Rig {
   readonly transitions: Transition[] = [];
   /** What the links take for chance: how much of the longest delay is waited. */
   chance = 0;
+  readonly deadline = { ms: DEADLINE_MS };
   /** How often a link has told that outcomes stay unknown. */
   unknownCount = 0;
   readonly #sweep: Sweep;
@@ -54,6 +55,7 @@ export class Rig {
       random,
       sweep: this.#sweep,
       latency: new Histogram(),
+      deadline: this.deadline,
       owner: { linkFailed: () => {}, outcomesUnknown: () => this.unknownCount++ },
       events: {
         transition: (_link, from, to, reason) =>

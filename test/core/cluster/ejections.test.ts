@@ -84,6 +84,24 @@ describe("a shard that may still apply a change nobody was told of", () => {
   });
 });
 
+describe("a slow shard stays", () => {
+  const slow = { p1: "slow", p2: "slow" } as const;
+
+  test("while half of those that would carry its keys are doubted by anybody", () => {
+    const doubted = { n1: slow, n2: { p3: "slow" } } as const;
+    expect(decide({ suspicions: doubted })).toMatchObject({ do: "eject" });
+    const more = { ...doubted, n3: { p3: "timeouts" } } as const;
+    expect(decide({ suspicions: more })).toEqual({ do: "keep" });
+    expect(decide({ suspicions: { ...more, n1: { p1: "refused", p2: "slow" } } })).toMatchObject({
+      do: "eject",
+    });
+  });
+
+  test("while those are not there", () => {
+    expect(decide({ suspicions: { n1: slow }, notReady: ["n2", "n3"] })).toEqual({ do: "keep" });
+  });
+});
+
 describe("a shard leaves routing", () => {
   test("when most proxies would not use it; the others stand in", () => {
     const suspicions = { n1: { p1: "refused", p3: "slow" } } as const;

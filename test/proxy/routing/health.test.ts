@@ -113,3 +113,36 @@ describe("a suspected shard", () => {
     expect(told).toEqual(["n1 refused"]);
   });
 });
+
+describe("an adaptive deadline", () => {
+  const adapt = (isAdaptive: boolean): void =>
+    route.follow({ copies: 1, isShared: false, isAdaptive });
+
+  test("is as long as any until it is known what is usual, then short", () => {
+    adapt(true);
+    expect(route.deadline.ms).toBe(250);
+    tick(20, { n1: 0.3, n2: 0.3, n3: 0.3 });
+    expect(route.deadline.ms).toBe(25);
+  });
+
+  test("follows the middle one of the shards, up to the usual one", () => {
+    adapt(true);
+    tick(20, { n1: 0.3, n2: 4, n3: 4 });
+    expect(route.deadline.ms).toBe(50);
+    route.update([1, 2, 3, 4, 5].map((n) => ({ node: `m${n}`, address: `m:${n}` })));
+    tick(20, { m1: 90, m2: 90, m3: 90, m4: 90, m5: 90 });
+    expect(route.deadline.ms).toBe(250);
+  });
+
+  test("is no longer so when the policy is not, nor for a shard without siblings", () => {
+    adapt(true);
+    tick(20);
+    adapt(false);
+    tick(1);
+    expect(route.deadline.ms).toBe(250);
+    adapt(true);
+    route.update([{ node: "n1", address: "h:1" }]);
+    tick(20);
+    expect(route.deadline.ms).toBe(250);
+  });
+});

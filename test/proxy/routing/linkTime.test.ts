@@ -25,6 +25,14 @@ describe("a deadline", () => {
     expect(at.rig.slots.usedCount).toBe(0);
   });
 
+  test("may be a shorter one, and then passes sooner", async () => {
+    const { link, client } = await twoInFlight(at);
+    at.rig.deadline.ms = 25;
+    link.sweep(at.rig.loop.nowMs + 26);
+    await heard(client, "END\r\nSERVER_ERROR shard timed out\r\n");
+    expect(link.timedOutCount).toBe(2);
+  });
+
   test("that passed leaves the reply to nobody, and the next reply to the next command", async () => {
     const { link, client, connection } = await twoInFlight(at);
     link.sweep(at.rig.loop.nowMs + 251);
