@@ -114,7 +114,7 @@ export const drillAnswer = z.strictObject({
   by: z.string(),
   state: z.enum(DRILL_STATES),
   startedAt: z.string(),
-  receiptMs: z.number().nullable().describe("From when it was asked for until a device had it"),
+  receiptMs: z.number().nullable().describe("From when it was sent until a device had it"),
   answerMs: z.number().nullable().describe("Until the person answered"),
 });
 export type ShownDrill = z.output<typeof drillAnswer>;
@@ -217,7 +217,8 @@ export async function listDrills(
       limit: DRILLS_LENGTH_MAX,
     });
     const drills = entries.map(({ id, value }) => {
-      const since = (ms: number | null) => (ms === null ? null : ms - value.createdAtMs);
+      const sentAtMs = value.sentAtMs ?? value.createdAtMs;
+      const since = (ms: number | null) => (ms === null ? null : ms - sentAtMs);
       return {
         id,
         purpose: value.purpose,

@@ -17,7 +17,7 @@
  *   was due, so a stall costs all the requests that it kept waiting.
  * - p16 and fixed rates are bimodal: they depend on who falls in step with whom. Look at min-max.
  * - `propagation` is no load but 200 changes of the cluster state, `xmpp` the way of a page to its
- *   device; their tables come last.
+ *   device, `paging` what the monitor promises from onset to receipt; their tables come last.
  * - Every value is compared with its key. One wrong, missing or failed reply makes the scenario's
  *   figures "invalid".
  *
@@ -41,6 +41,7 @@ import {
 import { benchIncidents, incidentsText } from "./incidents.ts";
 import { describeMachine, openFilesMax } from "./machine.ts";
 import { benchOnset, onsetText } from "./onset.ts";
+import { benchPaging, pagingText } from "./paging.ts";
 import { benchPropagation, propagationText } from "./propagation.ts";
 import { machineText, type Result, type Round, resultOf, type Sample, tableOf } from "./report.ts";
 import { type Arena, SCENARIOS, type Scenario, type Storm } from "./scenarios.ts";
@@ -62,7 +63,7 @@ import { benchXmpp, xmppText } from "./xmpp.ts";
 /** Files of a server besides its sessions: shards, the state, the event loop's own. */
 const OPEN_FILES_EXTRA = 200;
 /** No loads: they have tables of their own. */
-const TABLES = ["propagation", "xmpp", "onset", "incidents"] as const;
+const TABLES = ["propagation", "xmpp", "onset", "incidents", "paging"] as const;
 /** What a proxy of the arena "crowd" knows. */
 const CREDENTIALS = 100_000;
 /** A storm begins before what it is to disturb, and ends after it. */
@@ -106,7 +107,9 @@ async function main(): Promise<void> {
   if (onset.length > 0) process.stdout.write(`\n${onsetText(onset)}\n`);
   const incidents = isWanted("incidents", options) ? benchIncidents(options.hours) : [];
   if (incidents.length > 0) process.stdout.write(`\n${incidentsText(incidents)}\n`);
-  const file = { machine, options, results, propagation, xmpp, onset, incidents };
+  const paging = isWanted("paging", options) ? await benchPaging() : [];
+  if (paging.length > 0) process.stdout.write(`\n${pagingText(paging)}\n`);
+  const file = { machine, options, results, propagation, xmpp, onset, incidents, paging };
   writeFileSync(options.json, `${JSON.stringify(file, null, 1)}\n`);
 }
 
