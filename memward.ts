@@ -41,6 +41,7 @@ const LOAD = {
   credentials: () => import("./cli/credentials.ts"),
   tokens: () => import("./cli/tokens.ts"),
   nodes: () => import("./cli/nodes.ts"),
+  pools: () => import("./cli/pools.ts"),
   views: () => import("./cli/views.ts"),
   incidents: () => import("./cli/incidents.ts"),
   shells: () => import("./cli/shells.ts"),
@@ -179,6 +180,7 @@ const credentials = async () => (await LOAD.credentials()).CREDENTIAL_COMMANDS;
 const cluster = async () => [
   ...(await LOAD.tokens()).TOKEN_COMMANDS,
   ...(await LOAD.nodes()).NODE_COMMANDS,
+  ...(await LOAD.pools()).POOL_COMMANDS,
   ...(await LOAD.views()).VIEW_COMMANDS,
 ];
 const incidents = async () => (await LOAD.incidents()).INCIDENT_COMMANDS;
@@ -205,6 +207,7 @@ const COMMANDS: CommandTable = {
   token: cluster,
   plan: cluster,
   node: cluster,
+  pool: cluster,
   proxies: cluster,
   audit: cluster,
   completion: about,

@@ -17,12 +17,13 @@ import {
   placeShards,
 } from "../core/cluster/placement.ts";
 import { Presence } from "../core/cluster/presence.ts";
-import type {
-  Cache,
-  Member,
-  Node,
-  NodeSetting,
-  Shard as ShardRecord,
+import {
+  type Cache,
+  MANAGED_POOL,
+  type Member,
+  type Node,
+  type NodeSetting,
+  type Shard as ShardRecord,
 } from "../core/cluster/records.ts";
 import {
   type ClusterState,
@@ -91,6 +92,8 @@ export class Agent {
   readonly shards = new Map<string, OpenShard>();
   readonly #parts: AgentParts;
   readonly #caches = new Map<string, Cache>();
+  /** Caches that are on servers of others. */
+  readonly #foreign = new Set<string>();
   readonly #nodes = new Map<string, Node>();
   readonly #settings = new Map<string, NodeSetting>();
   readonly #records = new Map<string, Known>();
@@ -189,11 +192,13 @@ export class Agent {
     for (const entry of ejections.entries) this.#ejections.set(entry.id, entry);
     for (const { id, value } of proxies.entries) this.#applied.proxySeen(id, value);
     this.#revision = proxies.revision;
-    for (const { id, value } of caches.entries) this.#caches.set(id, value);
+    for (const { id, value } of caches.entries) this.#cacheSeen(id, value);
     for (const { id, value } of nodes.entries) this.#nodes.set(id, value);
     for (const { id, value } of settings.entries) this.#settings.set(id, value);
     for (const entry of layouts.entries) this.#layouts.seen(entry.id, entry);
-    for (const entry of records.entries) this.#records.set(entry.id, entry);
+    for (const entry of records.entries) {
+      if (isOurs(entry.value)) this.#records.set(entry.id, entry);
+    }
     this.#watch = state.watch(caches.revision, {
       changed: (seen, revision) => this.#changed(seen, revision),
       reset: () => this.#forget(),
@@ -202,6 +207,7 @@ export class Agent {
 
   #forget(): void {
     this.#caches.clear();
+    this.#foreign.clear();
     this.#nodes.clear();
     this.#settings.clear();
     this.#layouts.forget();
@@ -210,16 +216,24 @@ export class Agent {
     this.#applied.clear();
   }
 
+  /** A cache on servers of others is nothing to us. */
+  #cacheSeen(id: string, cache: Cache | null): void {
+    const isForeign = cache !== null && cache.pool !== MANAGED_POOL;
+    put(this.#caches, id, isForeign ? null : cache);
+    if (isForeign) this.#foreign.add(id);
+    else this.#foreign.delete(id);
+  }
+
   #changed(seen: readonly Seen[], newest: number): void {
     this.#revision = newest;
     for (const { kind, id, value, revision } of seen) {
-      if (kind === "cache") put(this.#caches, id, value);
+      if (kind === "cache") this.#cacheSeen(id, value);
       else if (kind === "node") put(this.#nodes, id, value);
       else if (kind === "nodeSetting") put(this.#settings, id, value);
       else if (kind === "layout")
         this.#layouts.seen(id, value === null ? null : { value, revision });
       else if (kind === "shard")
-        put(this.#records, id, value === null ? null : { value, revision });
+        put(this.#records, id, value === null || !isOurs(value) ? null : { value, revision });
       else if (kind === "ejection")
         put(this.#ejections, id, value === null ? null : { value, revision });
       else if (kind === "proxy") this.#applied.proxySeen(id, value);
@@ -331,8 +345,9 @@ export class Agent {
 
   #standFor(): Promise<void> {
     const shards = new Map([...this.#records].map(([id, { value }]) => [id, value]));
+    const ours = [...this.#ejections].filter(([, { value }]) => !this.#foreign.has(value.cache));
     return this.#standIns
-      .reconcile(this.#ejections, {
+      .reconcile(new Map(ours), {
         shards,
         revision: this.#revision,
         appliedByAll: this.#applied.revision,
@@ -342,6 +357,7 @@ export class Agent {
 
   /** Asks the state itself: what we know may be half of a list that is being read anew. */
   async #isGone(cacheId: string): Promise<boolean> {
+    if (this.#foreign.has(cacheId)) return false;
     return (
       !this.#caches.has(cacheId) && (await this.#parts.state.get("cache", cacheId)) === undefined
     );
@@ -464,6 +480,7 @@ export class Agent {
       clearedFor,
       layout,
       emptySinceMs,
+      stamp: "",
       state: shard.state,
     };
   }
@@ -547,6 +564,8 @@ export class Agent {
     await engine.close();
   }
 }
+
+const isOurs = ({ stamp }: ShardRecord): boolean => stamp === "";
 
 function put<T>(into: Map<string, T>, id: string, value: T | null): void {
   if (value === null) into.delete(id);

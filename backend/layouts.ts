@@ -4,12 +4,11 @@
  */
 import type { AppliedByAll } from "../core/cluster/applied.ts";
 import { continuumOf } from "../core/cluster/continuum.ts";
-import { decideLayout, isSame, losesKeys } from "../core/cluster/layout.ts";
-import type { Ejection, Layout, Member, Shard as ShardRecord } from "../core/cluster/records.ts";
+import { decideLayout, isSame, losesKeys, reEjected } from "../core/cluster/layout.ts";
+import type { Layout, Member, Shard as ShardRecord } from "../core/cluster/records.ts";
 import type { Change, ClusterState } from "../core/cluster/state.ts";
 import { clock, sleep } from "../core/runtime/clock.ts";
 import type { Logger } from "../core/runtime/log.ts";
-import { secureBytes } from "../core/runtime/random.ts";
 import type { OpenShard } from "./agent.ts";
 import type { Keeps } from "./engine.ts";
 import type { KnownEjection } from "./standIns.ts";
@@ -172,30 +171,4 @@ export class Layouts {
   closed(open: OpenShard): void {
     this.#settling.delete(open.id);
   }
-}
-
-/**
- * With other members the keys of an ejected shard have other stand-ins, so these begin anew, and it
- * returns empty from this ejection only. One that is no member any more does not return.
- */
-function reEjected(
-  { value, revision }: KnownEjection,
-  layout: Layout,
-  shards: ReadonlyMap<string, Pick<ShardRecord, "state">>,
-): Change {
-  const id = `${value.cache}/${value.node}`;
-  const members = layout.members.map(({ node }) => node);
-  if (!members.includes(value.node)) {
-    return { kind: "ejection", id, value: null, expected: revision };
-  }
-  const usable = members.filter(
-    (node) => node !== value.node && shards.get(node)?.state === "ready",
-  );
-  const before = usable.filter((node) => value.standIns.includes(node));
-  const ejection: Ejection = {
-    ...value,
-    serial: Buffer.from(secureBytes(9)).toString("base64url"),
-    standIns: before.length > 0 ? before : usable,
-  };
-  return { kind: "ejection", id, value: ejection, expected: revision };
 }

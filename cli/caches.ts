@@ -35,6 +35,14 @@ const planRows = {
     .meta({ word: "PLAN" }),
   size: bytesOption().optional().describe("any size, in place of the plan's"),
 };
+const poolRow = {
+  pool: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("servers of others that hold its values (memward pool list)")
+    .meta({ word: "POOL" }),
+};
 const limitRows = {
   sessionsMax: limitOption().optional().describe("most sessions at a time, over all proxies"),
   newSessionsPerSecondMax: limitOption().optional().describe("most new sessions in a second"),
@@ -67,6 +75,7 @@ const copiesRow = {
 };
 /** Fields of a body, as problems name them, by the flag that gives them. */
 const FLAGS = {
+  pool: "--pool",
   plan: "--plan",
   bytes: "--size",
   "limits.sessionsMax": "--sessions-max",
@@ -104,15 +113,19 @@ export const CACHE_COMMANDS: readonly Command[] = [
     words: "CACHE",
     isNew: true,
     details: `Lower-case letters, digits and dashes. Then: memward env CACHE.\n\n${CHANGE_DETAILS}`,
-    rows: { ...planRows, ...copiesRow, ...limitRows, ...policyRows, ...changeRows },
+    rows: { ...poolRow, ...planRows, ...copiesRow, ...limitRows, ...policyRows, ...changeRows },
     run: async (it) => {
-      const { plan, size } = it.options;
+      const { plan, size, pool } = it.options;
       if (plan === undefined && size === undefined) {
         throw new Refusal("which size? Say --plan PLAN (memward plan list) or --size SIZE");
       }
       return change(
         it,
-        { method: "POST", path: "/v1/caches", body: { name: it.words[0], ...bodyOf(it.options) } },
+        {
+          method: "POST",
+          path: "/v1/caches",
+          body: { name: it.words[0], ...given({ pool }), ...bodyOf(it.options) },
+        },
         { flags: { ...FLAGS, name: "CACHE" }, told: (body) => told(body, "made") },
       );
     },
@@ -283,6 +296,8 @@ function shown(cache: Json): string {
     ["plan", textField(cache, "plan")],
     ["size", size(cache)],
     ["copies", String(numberField(cache, "copies") ?? 1)],
+    ["pool", textField(cache, "pool")],
+    ["quota", textField(cache, "quota")],
     ["sessions max", limit(cache, "limits.sessionsMax")],
     ["new sessions/s max", limit(cache, "limits.newSessionsPerSecondMax")],
     ["operations/s max", limit(cache, "limits.operationsPerSecondMax")],

@@ -55,9 +55,9 @@ export const NODE_COMMANDS: readonly Command[] = [
     name: "node drain",
     summary: "give the keys of a node to the others, for good or until undrain",
     words: "NODE",
-    details: `Each of its keys is missed once: values do not move. When this command is done the node holds
-nothing any more, and its process can be stopped. A node that is dead can be drained, too. If it takes
-longer than a minute, it goes on without this command, whose exit code is 7.`,
+    details: `Each of its keys is missed once: values do not move. When this command is done the node
+holds nothing any more, and its process can be stopped. A node that is dead can be drained, too.
+If it takes longer than a minute, it goes on without this command, whose exit code is 7.`,
     rows: {
       noWait: z.boolean().default(false).describe("do not wait until the node has no shards"),
     },

@@ -10,6 +10,7 @@ import type { Context, Parts } from "./operations/change.ts";
 import { expireCredential } from "./operations/credentials.ts";
 import { orphanedCaches, removeOrphans, removeStaleUses } from "./operations/orphans.ts";
 import type { Outcome } from "./operations/outcome.ts";
+import { bringInLine, outOfLine } from "./operations/pools.ts";
 import { deleteToken, expiredTokens } from "./operations/tokens.ts";
 
 const EXPIRY_INTERVAL_MS = 250;
@@ -72,6 +73,10 @@ export async function expireDue(parts: UpkeepParts): Promise<void> {
 export async function tidy(parts: UpkeepParts): Promise<void> {
   for (const cacheId of orphanedCaches(parts)) {
     note(parts, await removeOrphans(parts, UPKEEP, cacheId), "credentials without a cache removed");
+  }
+  for (const cacheId of outOfLine(parts.view)) {
+    const revision = await bringInLine(parts, cacheId);
+    if (revision > 0) parts.log.info({ cache: cacheId, revision }, "shards follow their pool");
   }
   while ((await removeStaleUses(parts)) > 0);
   const oldestMs = parts.clock.unixMs() - parts.auditDays * DAY_MS;

@@ -14,6 +14,7 @@ import type {
   Layout,
   Node,
   NodeSetting,
+  Pool,
   Proxy as ProxyRecord,
   RecordOf,
   Shard,
@@ -39,6 +40,7 @@ export const FOLLOWED_KINDS = [
   "cache",
   "credential",
   "layout",
+  "pool",
   "shard",
   "node",
   "nodeSetting",
@@ -61,6 +63,7 @@ const SHARED_COUNT_MAX = 20_000;
 
 export class View {
   readonly caches: Map<string, Kept<Cache>> = new Map();
+  readonly pools: Map<string, Kept<Pool>> = new Map();
   readonly layouts: Map<string, Kept<Layout>> = new Map();
   readonly shards: Map<string, Kept<Shard>> = new Map();
   readonly nodes: Map<string, Kept<Node>> = new Map();
@@ -190,6 +193,7 @@ export class View {
     for (const map of [
       this.caches,
       this.layouts,
+      this.pools,
       this.shards,
       this.nodes,
       this.nodeSettings,
@@ -226,6 +230,8 @@ export class View {
         return this.#applyLastUse(id, seen.value);
       case "layout":
         return keep(this.layouts, id, seen.value, revision);
+      case "pool":
+        return keep(this.pools, id, seen.value, revision);
       case "shard":
         return keep(this.shards, id, seen.value, revision);
       case "node":

@@ -8,6 +8,8 @@
  */
 import { CHANGES_MAX } from "../core/cluster/changes.ts";
 import { type CacheView, decideEjection } from "../core/cluster/ejections.ts";
+import { emptied } from "../core/cluster/external.ts";
+import { newSerial } from "../core/cluster/layout.ts";
 import type {
   Ejection,
   RecordOf,
@@ -26,7 +28,6 @@ import {
 } from "../core/cluster/state.ts";
 import { clock, every, sleep, type Timer } from "../core/runtime/clock.ts";
 import type { Logger } from "../core/runtime/log.ts";
-import { secureBytes } from "../core/runtime/random.ts";
 import { PROBE_MS_MAX } from "./routing/probe.ts";
 
 const LEASE_TTL_MS = 5_000;
@@ -95,6 +96,7 @@ class Case implements CacheView {
   readonly proxies: ReadonlySet<string>;
   readonly shards = new Map<string, Shard>();
   readonly ejections = new Map<string, Ejection>();
+  readonly shardRevisions = new Map<string, number>();
   readonly ejectionRevisions = new Map<string, number>();
   readonly #nodePids: ReadonlyMap<string, number>;
   readonly suspicions = new Map<string, Map<string, Suspicion>>();
@@ -300,8 +302,10 @@ export class Jury {
       found = new Case(this.#proxies, this.#nodePids);
       this.#cases.set(cacheId, found);
     }
-    if (seen.kind === "shard") put(found.shards, node, seen.value);
-    else if (seen.kind === "ejection") {
+    if (seen.kind === "shard") {
+      put(found.shards, node, seen.value);
+      put(found.shardRevisions, node, seen.value === null ? null : seen.revision);
+    } else if (seen.kind === "ejection") {
       put(found.ejections, node, seen.value);
       put(found.ejectionRevisions, node, seen.value === null ? null : seen.revision);
       this.#ejectionSeen(`${cacheId}/${node}`, seen.value);
@@ -439,20 +443,29 @@ export class Jury {
     const { state, log } = this.#parts;
     const id = `${cache}/${node}`;
     const expected = found.ejectionRevisions.get(node) ?? 0;
+    const serial = newSerial();
     const value: RecordOf<"ejection"> | null =
       decision.do === "readmit"
         ? null
         : {
             cache,
             node,
-            serial: newSerial(),
+            serial,
             standIns: decision.standIns,
             reason: decision.reason,
             seenBy: decision.seenBy,
             atMs: clock.unixMs(),
           };
     try {
-      const commit = await state.commit([{ kind: "ejection", id, value, expected } as Change]);
+      const changes: Change[] = [{ kind: "ejection", id, value, expected } as Change];
+      const shard = found.shards.get(node);
+      if (value !== null && shard !== undefined && shard.stamp !== "") {
+        // A server of others cannot be emptied: under another stamp it is.
+        const fresh = { ...emptied(shard), clearedFor: serial };
+        const revision = found.shardRevisions.get(node) ?? 0;
+        changes.push({ kind: "shard", id, value: fresh, expected: revision });
+      }
+      const commit = await state.commit(changes);
       // On a conflict another proxy was faster: its decision is told to us.
       if (commit.ok) log.warn({ shard: id, ...decision }, "shard: routing changed");
     } catch (error) {
@@ -503,5 +516,3 @@ function put<T>(into: Map<string, T>, key: string, value: T | null): void {
   if (value === null) into.delete(key);
   else into.set(key, value);
 }
-
-const newSerial = (): string => Buffer.from(secureBytes(9)).toString("base64url");

@@ -10,6 +10,7 @@ import type { Logger } from "../core/runtime/log.ts";
 import { registerMetrics } from "../core/runtime/metrics.ts";
 import type { RunningRole } from "../core/runtime/role.ts";
 import { FiguresCollector } from "./figures.ts";
+import { Flusher } from "./flusher.ts";
 import { Jury } from "./jury.ts";
 import { createProxyRegistry, JURY_METRICS } from "./metrics.ts";
 import type { ProxyOptions } from "./options.ts";
@@ -66,9 +67,15 @@ export async function startProxy(
     },
     suspected: (shardId, reason) => jury.suspect(shardId, reason),
     trusted: (shardId) => jury.trust(shardId),
+    flushWanted: (cacheId) => flusher.flush(cacheId),
   });
 
   const first = new Worker(options, state, eventsOf(0));
+  const flusher = new Flusher({
+    state,
+    log,
+    appliedByAll: () => first.services.directory.appliedByAll,
+  });
   const jury = new Jury({
     state,
     log,

@@ -18,6 +18,10 @@ assert(parentPort !== null, "started by threads.ts only");
 const port = parentPort;
 const tell = (notice: ThreadNotice): void => port.postMessage(notice);
 
+/** Flushes that the main thread was asked for. */
+const flushes = new Map<number, (isFlushed: boolean) => void>();
+let flushCount = 0;
+
 const state = new MirroredState();
 const worker = new Worker(workerData as ProxyOptions, state, {
   linkChanged: ({ address, dialect }, from, to, reason) =>
@@ -25,6 +29,11 @@ const worker = new Worker(workerData as ProxyOptions, state, {
   applied: (revision) => tell({ type: "applied", revision }),
   suspected: (shardId, reason) => tell({ type: "suspected", shardId, reason }),
   trusted: (shardId) => tell({ type: "trusted", shardId }),
+  flushWanted: (cacheId) => {
+    const id = ++flushCount;
+    tell({ type: "flushWanted", id, cacheId });
+    return new Promise((done) => flushes.set(id, done));
+  },
 });
 const registry = createWorkerRegistry(worker);
 const views = new ViewCollector(worker.services.directory);
@@ -52,6 +61,10 @@ port.on("message", async (order: ThreadOrder) => {
         id: order.id,
         caches: views.collect({ ...order, nowMs: clock.nowMs() }),
       });
+    case "flushed":
+      flushes.get(order.id)?.(order.isFlushed);
+      flushes.delete(order.id);
+      return;
     case "drain":
       await worker.drain();
       tell({ type: "drained" });

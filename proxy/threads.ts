@@ -17,6 +17,7 @@ export type ThreadOrder =
   | { type: "scrape"; id: number }
   | { type: "figures"; id: number }
   | { type: "view"; id: number; isAnew: boolean }
+  | { type: "flushed"; id: number; isFlushed: boolean }
   | { type: "drain" };
 
 export type ThreadNotice =
@@ -31,6 +32,7 @@ export type ThreadNotice =
   | { type: "applied"; revision: number }
   | { type: "suspected"; shardId: string; reason: SuspicionReason }
   | { type: "trusted"; shardId: string }
+  | { type: "flushWanted"; id: number; cacheId: string }
   | { type: "metrics"; id: number; families: MetricFamily[] }
   | { type: "figures"; id: number; figures: Figures }
   | { type: "view"; id: number; caches: CacheSeen[] }
@@ -139,6 +141,11 @@ export class ThreadedWorker {
         return this.#events.suspected(notice.shardId, notice.reason);
       case "trusted":
         return this.#events.trusted(notice.shardId);
+      case "flushWanted":
+        void this.#events.flushWanted(notice.cacheId).then((isFlushed) => {
+          this.#order({ type: "flushed", id: notice.id, isFlushed });
+        });
+        return;
       case "metrics":
         return this.#asked.get(notice.id)?.(notice.families);
       case "figures":

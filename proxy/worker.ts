@@ -47,6 +47,8 @@ export interface WorkerEvents {
   /** The shard of this id would better not be used; and: it may be used again. */
   suspected(shardId: string, reason: SuspicionReason): void;
   trusted(shardId: string): void;
+  /** A cache on servers of others is to be emptied; true when that is so through all proxies. */
+  flushWanted(cacheId: string): Promise<boolean>;
 }
 
 export class Worker {
@@ -94,6 +96,7 @@ export class Worker {
       serving: new Set(),
       loginsChanged: new Set(),
       counters: new SessionCounters(),
+      flush: (cacheId) => events.flushWanted(cacheId),
       retryLater: (session) => this.#retryLater(session),
     };
   }

@@ -4,7 +4,7 @@
  */
 import { z } from "zod";
 import { bytesOf, type PlacementNode, placeShards } from "../../core/cluster/placement.ts";
-import type { Cache, Node } from "../../core/cluster/records.ts";
+import { type Cache, MANAGED_POOL, type Node } from "../../core/cluster/records.ts";
 import type { Kept, View } from "../view.ts";
 import type { Parts } from "./change.ts";
 
@@ -76,6 +76,10 @@ function nodesBehind(view: View, { id, value }: Kept<Cache>): string[] {
   const shards = new Map(view.shardsOf(id).map((shard) => [shard.value.node, shard.value]));
   const layout = view.layouts.get(id)?.value;
   const members = new Set(layout?.members.map(({ node }) => node));
+  if (value.pool !== MANAGED_POOL) {
+    const late = view.shardsOf(id).filter((shard) => shard.value.flushedEpoch < value.epoch);
+    return late.map((shard) => shard.value.node);
+  }
   return placeShards({ id, bytes: bytesOf(value) }, placementNodes(view)).flatMap((placed) => {
     const shard = shards.get(placed.node);
     const isInLine =
@@ -91,7 +95,9 @@ function nodesBehind(view: View, { id, value }: Kept<Cache>): string[] {
 /** As agents see them: living nodes, and those that are away, of which their shards tell. */
 function placementNodes(view: View): PlacementNode[] {
   const known = new Map<string, Pick<Node, "weight" | "zone">>();
-  for (const { value } of view.shards.values()) known.set(value.node, value);
+  for (const { value } of view.shards.values()) {
+    if (value.stamp === "") known.set(value.node, value);
+  }
   for (const { id, value } of view.nodes.values()) known.set(id, value);
   return [...known].map(([name, { weight, zone }]) => {
     return { name, weight, zone, isDraining: view.nodeSettings.get(name)?.value.draining === true };

@@ -4,12 +4,14 @@
  * that upkeep removes (see `removeOrphans`).
  */
 import { z } from "zod";
+import { flushChanges } from "../../core/cluster/external.ts";
 import { PROBE_CACHE } from "../../core/cluster/internal.ts";
 import {
   alertsSchema,
   type Cache,
   cacheRecord,
   limitsSchema,
+  MANAGED_POOL,
   type Policies,
   policiesSchema,
 } from "../../core/cluster/records.ts";
@@ -36,6 +38,7 @@ import {
   type Refused,
 } from "./outcome.ts";
 import { CACHE_SIZE_MAX, CUSTOM_PLAN, type Plan } from "./plans.ts";
+import { bringInLine, firstShards, poolAnswer, quotaOf } from "./pools.ts";
 
 export const CACHE_COUNT_MAX = 10_000;
 /** Names are also accepted where ids are, so none may look like one. */
@@ -79,6 +82,10 @@ const copies = cacheRecord.shape.copies
 
 export const newCacheInput = z.strictObject({
   name,
+  pool: cacheRecord.shape.pool
+    .unwrap()
+    .optional()
+    .describe("Where its values are: our nodes (managed), or servers of others"),
   plan: plan.optional(),
   bytes: bytes.optional(),
   copies: copies.optional(),
@@ -102,9 +109,11 @@ export type CacheChange = z.output<typeof cacheChangeInput>;
 export const cacheAnswer = z.strictObject({
   id: z.string(),
   name: z.string(),
+  pool: z.string(),
   plan: z.string(),
   bytes: z.int(),
   copies: z.int(),
+  quota: poolAnswer.shape.quota,
   limits: z.strictObject({
     sessionsMax: z.int().nullable(),
     newSessionsPerSecondMax: z.int().nullable(),
@@ -131,11 +140,12 @@ export const cacheAnswer = z.strictObject({
 export type ShownCache = z.output<typeof cacheAnswer>;
 
 export function shownCache({ id, value, revision }: Kept<Cache>): ShownCache {
-  const { name, plan, bytes, copies, limits, alerts, enabled, createdAtMs } = value;
+  const { name, pool, plan, bytes, copies, limits, alerts, enabled, createdAtMs } = value;
   // Records that were written before a policy existed do not have it.
   const policies = policiesSchema.parse(value.policies);
   const createdAt = momentText(createdAtMs);
-  return { id, name, plan, bytes, copies, limits, policies, alerts, enabled, createdAt, revision };
+  const sized = { pool, plan, bytes, copies, quota: quotaOf(pool) };
+  return { id, name, ...sized, limits, policies, alerts, enabled, createdAt, revision };
 }
 
 export function listCaches(
@@ -184,21 +194,30 @@ export async function createCache(
     if (parts.view.caches.size >= CACHE_COUNT_MAX) {
       return forbidden(`there are ${CACHE_COUNT_MAX} caches; delete one first`);
     }
-    const { name } = input;
+    const { name, pool = MANAGED_POOL } = input;
     const value = cacheRecord.parse({
       name,
+      pool,
       ...sized.value,
       copies: input.copies ?? 1,
       policies: input.policies ?? {},
       alerts: input.alerts ?? {},
       createdAtMs: parts.clock.unixMs(),
     });
+    const isExternal = pool !== MANAGED_POOL;
+    if (isExternal && value.copies !== 1) {
+      const message = "a cache on an external pool has one copy of each key";
+      return invalid({ path: "copies", message });
+    }
+    const shards = isExternal ? await firstShards(parts, { cacheId: id, cache: value }) : [];
+    if (!Array.isArray(shards)) return shards;
     return {
       ok: true,
       revision: 0,
       changes: [
         { kind: "cacheName", id: name, value: { cache: id }, expected: 0 },
         { kind: "cache", id, value, expected: 0 },
+        ...shards,
       ],
       audit: {
         action: "cache.create",
@@ -219,7 +238,7 @@ export async function changeCache(
   nameOrId: string,
   input: CacheChange,
 ): Promise<Outcome<ShownCache>> {
-  return changeRecord(parts, context, nameOrId, async ({ value }) => {
+  const outcome = await changeRecord(parts, context, nameOrId, async ({ value }) => {
     const sized = sizedBy(parts.plans, input, value);
     if (!sized.ok) return sized;
     const given = Object.entries(input.policies ?? {}).filter(([, wish]) => wish !== undefined);
@@ -229,6 +248,10 @@ export async function changeCache(
     const changed = { ...sized.value, policies, alerts, enabled };
     return { ok: true, action: actionOf(input), value: changed };
   });
+  if (outcome.ok && outcome.value.pool !== MANAGED_POOL) {
+    await bringInLine(parts, outcome.value.id);
+  }
+  return outcome;
 }
 
 /** All shards of the cache are emptied: they see that its epoch has grown. */
@@ -237,8 +260,12 @@ export async function flushCache(
   context: Context,
   nameOrId: string,
 ): Promise<Outcome<ShownCache>> {
-  return changeRecord(parts, context, nameOrId, async ({ value }) => {
-    return { ok: true, action: "cache.flush", value: { epoch: value.epoch + 1 } };
+  return changeRecord(parts, context, nameOrId, async (found) => {
+    const { id, value } = found;
+    const emptied = { ok: true, action: "cache.flush", value: { epoch: value.epoch + 1 } } as const;
+    if (value.pool === MANAGED_POOL) return emptied;
+    const { entries } = await parts.state.list("shard", { prefix: `${id}/` });
+    return { ...emptied, more: flushChanges(found, entries).slice(1) };
   });
 }
 
@@ -249,6 +276,9 @@ export async function resetStats(
   nameOrId: string,
 ): Promise<Outcome<ShownCache>> {
   return changeRecord(parts, context, nameOrId, async ({ value }) => {
+    if (value.pool !== MANAGED_POOL) {
+      return forbidden(`counters of a cache on the external pool ${value.pool} cannot be reset`);
+    }
     return { ok: true, action: "cache.resetStats", value: { statsEpoch: value.statsEpoch + 1 } };
   });
 }
@@ -269,11 +299,13 @@ export async function deleteCache(
       if (stale !== undefined) return stale;
       const { id, value, revision } = found;
       const usernames = parts.view.usernamesOf(id);
-      const first = firstOf(usernames, OWN_CHANGES_MAX - 3);
+      const external = value.pool === MANAGED_POOL ? [] : await leftovers(parts, id);
+      const first = firstOf(usernames, OWN_CHANGES_MAX - 3 - external.length);
       const changes: Change[] = [
         { kind: "cache", id, value: null, expected: revision },
         { kind: "cacheName", id: value.name, value: null },
         { kind: "layout", id, value: null },
+        ...external,
         ...first.map((username) => ({ kind: "credential", id: username, value: null }) as const),
       ];
       const before = {
@@ -296,8 +328,26 @@ export async function deleteCache(
   return rest.ok ? done(outcome.value, Math.max(outcome.revision, rest.revision)) : outcome;
 }
 
+/** What no agent removes: shards on servers of others, and their ejections. */
+async function leftovers({ state }: Parts, id: string): Promise<Change[]> {
+  const prefix = `${id}/`;
+  const shards = (await state.list("shard", { prefix })).entries;
+  const ejections = (await state.list("ejection", { prefix })).entries;
+  return [...shards, ...ejections].map((entry) => ({
+    kind: entry.kind,
+    id: entry.id,
+    value: null,
+  }));
+}
+
 type Changed =
-  | { readonly ok: true; readonly action: string; readonly value: Partial<Cache> }
+  | {
+      readonly ok: true;
+      readonly action: string;
+      readonly value: Partial<Cache>;
+      /** In the same commit. */
+      readonly more?: readonly Change[];
+    }
   | Refused;
 
 /** Changes fields of one cache; nothing is written when all are as wished. */
@@ -320,7 +370,9 @@ function changeRecord(
     return {
       ok: true,
       revision,
-      changes: isSame ? [] : [{ kind: "cache", id, value, expected: revision }],
+      changes: isSame
+        ? []
+        : [{ kind: "cache", id, value, expected: revision }, ...(decided.more ?? [])],
       audit: {
         action: decided.action,
         cache: id,

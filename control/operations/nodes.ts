@@ -51,7 +51,7 @@ export function listNodes({ view }: Seeing): ShownNode[] {
   const shards = [...view.shards.values()];
   return inOrder(view.nodes).map(({ id, value }) => {
     const { engine, weight, zone, ready, startedAtMs } = value;
-    const own = shards.filter((shard) => shard.value.node === id);
+    const own = shards.filter(({ value: { node, stamp } }) => node === id && stamp === "");
     return {
       name: id,
       engine,
@@ -99,7 +99,7 @@ export async function changeNode(
 }
 
 const hasShards = (view: View, node: string): boolean =>
-  [...view.shards.values()].some(({ value }) => value.node === node);
+  [...view.shards.values()].some(({ value }) => value.node === node && value.stamp === "");
 
 export function listProxies({ view }: Seeing): ShownProxy[] {
   const sessions = new Map<string, number>();

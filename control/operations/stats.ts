@@ -1,9 +1,10 @@
 /**
  * Statistics of one cache, under the names that MemCachier's users know: what its shards count,
  * asked of each over a connection and added up, and what only proxies know (sessions, logins,
- * bytes of clients), which they publish. A shard that does not answer is left out and counted.
+ * bytes of clients), which they publish. Of a cache on an external pool there is only the latter. A shard that does not answer is left out and counted.
  */
 import { z } from "zod";
+import { MANAGED_POOL } from "../../core/cluster/records.ts";
 import { askStats } from "../../core/cluster/shardStats.ts";
 import { noCache } from "./caches.ts";
 import type { Parts } from "./change.ts";
@@ -66,10 +67,13 @@ export async function cacheStats(
 ): Promise<Outcome<CacheStats>> {
   const cache = view.cache(nameOrId);
   if (cache === undefined) return noCache(nameOrId);
-  const shards = view.shardsOf(cache.id).slice(0, ASKED_AT_ONCE_MAX);
+  // Servers of others count for others, too.
+  const isExternal = cache.value.pool !== MANAGED_POOL;
+  const shards = isExternal ? [] : view.shardsOf(cache.id).slice(0, ASKED_AT_ONCE_MAX);
   const answers = await Promise.all(shards.map(({ value }) => askStats(value.address)));
   const found = answers.filter((answer) => answer !== undefined);
-  const sums: [string, number][] = Object.entries(FROM_SHARDS).map(([name, source]) => {
+  const fromShards = isExternal ? [] : Object.entries(FROM_SHARDS);
+  const sums: [string, number][] = fromShards.map(([name, source]) => {
     const names: readonly string[] = typeof source === "string" ? [source] : source;
     const values = found.flatMap((answer) => names.map((one) => answer.get(one) ?? 0));
     return [name, values.reduce((sum, value) => sum + value, 0)];

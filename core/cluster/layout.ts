@@ -10,7 +10,9 @@
  * Values do not move: a key that has moved is missed once. (Whoever copied them while clients change
  * them would bring back what a client has just deleted.)
  */
+import { secureBytes } from "../runtime/random.ts";
 import type { Ejection, Layout, Member, Shard } from "./records.ts";
+import type { Change } from "./state.ts";
 
 export interface LayoutView {
   readonly layout: Layout | undefined;
@@ -52,7 +54,7 @@ export function decideLayout(view: LayoutView): Layout | undefined {
  * Members of `after` that have keys, or copies of keys, which they did not have among those of
  * `before`.
  */
-function gainers(before: readonly Member[], after: readonly Member[]): readonly Member[] {
+export function gainers(before: readonly Member[], after: readonly Member[]): readonly Member[] {
   const [was, is] = [weightsOf(before), weightsOf(after)];
   // On the circle only points that go give keys to the others, and zones give second copies.
   if (before.some(({ node, weight }) => (is.get(node) ?? 0) < weight)) return after;
@@ -68,6 +70,35 @@ export function losesKeys(node: string, { before, members }: Layout): boolean {
   if ((is.get(node) ?? 0) < weight || hasOtherZones(before, members)) return true;
   return members.some((one) => one.node !== node && one.weight > (was.get(one.node) ?? 0));
 }
+
+/**
+ * With other members the keys of an ejected shard have other stand-ins, so these begin anew, and it
+ * returns empty from this ejection only. One that is no member any more does not return.
+ */
+export function reEjected(
+  { value, revision }: { value: Ejection; revision: number },
+  layout: Layout,
+  shards: ReadonlyMap<string, Pick<Shard, "state">>,
+): Change<"ejection"> {
+  const id = `${value.cache}/${value.node}`;
+  const members = layout.members.map(({ node }) => node);
+  if (!members.includes(value.node)) {
+    return { kind: "ejection", id, value: null, expected: revision };
+  }
+  const usable = members.filter(
+    (node) => node !== value.node && shards.get(node)?.state === "ready",
+  );
+  const before = usable.filter((node) => value.standIns.includes(node));
+  const ejection: Ejection = {
+    ...value,
+    serial: newSerial(),
+    standIns: before.length > 0 ? before : usable,
+  };
+  return { kind: "ejection", id, value: ejection, expected: revision };
+}
+
+/** A name for one ejection. */
+export const newSerial = (): string => Buffer.from(secureBytes(9)).toString("base64url");
 
 export function isSame(some: readonly Member[], others: readonly Member[]): boolean {
   const weights = weightsOf(others);

@@ -22,6 +22,9 @@ export const NAME_PATTERN = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
 const VALUE_SIZE_MAX = 1024 * 1024;
 const name = z.string().regex(NAME_PATTERN, "lower-case letters, digits and dashes, at most 63");
 
+/** The pool that needs no record: our nodes. */
+export const MANAGED_POOL = "managed";
+
 const count = z.int().min(0);
 
 /**
@@ -84,7 +87,8 @@ export const cacheRecord = z.strictObject({
   alerts: alertsSchema.prefault({}),
   /** In how many shards each key is; fixed when the cache is made. */
   copies: z.union([z.literal(1), z.literal(2)]).default(1),
-  pool: z.enum(["managed"]).default("managed"),
+  /** Where its values are: on our nodes, or on the servers of a pool of that name. */
+  pool: name.default(MANAGED_POOL),
   enabled: z.boolean().default(true),
   epoch: count.default(0),
   statsEpoch: count.default(0),
@@ -260,6 +264,20 @@ const shardProcess = z.strictObject({
   answers: z.boolean(),
 });
 
+/** A commit may have to replace all of them, and their ejections. */
+export const POOL_SERVER_COUNT_MAX = 32;
+/**
+ * Memcached servers that we do not run; its id is its name. Keys are divided by the names of the
+ * servers, so a server may move to another address.
+ */
+export const poolRecord = z.strictObject({
+  servers: z
+    .array(z.strictObject({ name, address: z.string().max(300), weight }))
+    .min(1)
+    .max(POOL_SERVER_COUNT_MAX),
+  createdAtMs: z.int(),
+});
+
 /**
  * The part of one cache on one node; its id is `<cache id>/<node>`. `address` is `host:port` or
  * `unix:/path` of an endpoint that speaks memcached. Not leased: keys stay where they are while
@@ -284,6 +302,8 @@ export const shardRecord = z.strictObject({
   layout: count.default(0),
   /** When it last began empty by itself, without a wished flush; 0 for never. */
   emptySinceMs: count.default(0),
+  /** Stands before every key on a server that we do not run (external.ts); "" on our nodes. */
+  stamp: z.string().max(12).default(""),
   state: z.enum(["starting", "ready", "fenced", "draining"]),
 });
 
@@ -374,6 +394,7 @@ export const RECORDS = {
   node: nodeRecord,
   nodeSetting: nodeSettingRecord,
   layout: layoutRecord,
+  pool: poolRecord,
   shard: shardRecord,
   proxy: proxyRecord,
   suspicion: suspicionRecord,
@@ -403,6 +424,7 @@ export type Credential = RecordOf<"credential">;
 export type Node = RecordOf<"node">;
 export type NodeSetting = RecordOf<"nodeSetting">;
 export type Layout = RecordOf<"layout">;
+export type Pool = RecordOf<"pool">;
 export type Shard = RecordOf<"shard">;
 export type Proxy = RecordOf<"proxy">;
 export type Suspicion = RecordOf<"suspicion">;

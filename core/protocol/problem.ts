@@ -126,6 +126,26 @@ export const PROBLEMS = {
     Status.invalidArguments,
     "Key is too long with the key prefix of the credential",
   ),
+  stampedKeyTooLong: row(
+    "CLIENT_ERROR key is too long with the 12 bytes of the external pool and any key prefix",
+    Status.invalidArguments,
+    "Key is too long with the 12 bytes of the external pool and any key prefix",
+  ),
+  externalStats: row(
+    "SERVER_ERROR counters of a cache on an external pool cannot be reset",
+    Status.notStored,
+    "counters of a cache on an external pool cannot be reset",
+  ),
+  externalDelay: row(
+    "CLIENT_ERROR a cache on an external pool cannot be flushed later",
+    Status.invalidArguments,
+    "a cache on an external pool cannot be flushed later",
+  ),
+  notFlushed: row(
+    "SERVER_ERROR not flushed: not all proxies have confirmed it",
+    Status.temporaryFailure,
+    "not flushed: not all proxies have confirmed it",
+  ),
   notFound: row("NOT_FOUND", Status.notFound, "Not found"),
   noShard: row("SERVER_ERROR no live shard", Status.temporaryFailure, "no live shard"),
   timedOut: row("SERVER_ERROR shard timed out", Status.temporaryFailure, "shard timed out"),

@@ -89,7 +89,10 @@ export class Premises {
     const watched = new Set(
       [...caches].filter(([, { alerts }]) => alerts.memoryUsedMax !== null).map(([id]) => id),
     );
-    const asked = [...shards.values()].filter(({ cache }) => watched.has(cache));
+    // Servers of others (those with a stamp) are filled by others, too.
+    const asked = [...shards.values()].filter(
+      ({ cache, stamp }) => watched.has(cache) && stamp === "",
+    );
     const sums = new Map<string, { bytes: number; limit: number }>();
     while (asked.length > 0) {
       const some = asked.splice(0, ASKED_AT_ONCE_MAX);

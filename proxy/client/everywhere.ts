@@ -63,12 +63,7 @@ function binaryFlush(request: Request, bytes: Buffer): Buffer {
 
 /** `stats [argument]`: the shards' figures joined, in memcached's names. */
 export function stats(session: Session, request: Request, bytes: Buffer): number {
-  let argument = "";
-  if (session.isBinary) {
-    argument = bytes.toString("latin1", request.keyAt, request.keyAt + request.keySize);
-  } else if (request.tokenCount > 1) {
-    argument = token(bytes, request, 1);
-  }
+  const argument = argumentOf(session, request, bytes);
   if (!STATS_ARGUMENTS.has(argument)) {
     const problem = session.isBinary ? "notFound" : "error";
     answerProblem(session, request, problem, Result.clientError);
@@ -91,6 +86,25 @@ export function stats(session: Session, request: Request, bytes: Buffer): number
     return asked.isBinary ? statPackets(asked, merged) : statLines(merged);
   });
   return request.size;
+}
+
+/** The word behind `stats`; "" if there is none. */
+export function argumentOf(session: Session, request: Request, bytes: Buffer): string {
+  if (session.isBinary) {
+    return bytes.toString("latin1", request.keyAt, request.keyAt + request.keySize);
+  }
+  return request.tokenCount > 1 ? token(bytes, request, 1) : "";
+}
+
+/** Figures that nobody has to be asked for. */
+export function answerStats(
+  session: Session,
+  request: Request,
+  figures: Map<string, string>,
+): void {
+  const asked = remember(session, request);
+  const bytes = asked.isBinary ? statPackets(asked, figures) : statLines(figures);
+  session.queue.answer(request.command, Result.ok, bytes, 0, bytes.length);
 }
 
 function broadcast(

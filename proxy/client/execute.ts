@@ -17,10 +17,11 @@ import type { Link } from "../routing/link.ts";
 import { Quiet } from "../routing/slots.ts";
 import { answerBinary, answerProblem, answerText } from "./answers.ts";
 import { flushAll, stats } from "./everywhere.ts";
+import { executeExternal } from "./external.ts";
 import { loginBinary, loginText } from "./login.ts";
 import { retrieve } from "./retrieval.ts";
 import type { Session } from "./session.ts";
-import { isTooLongPrefixed, sendPrefixed, stored, takeKey } from "./storedKey.ts";
+import { isTooLongPrefixed, routedFrom, sendPrefixed, stored, takeKey } from "./storedKey.ts";
 import { dropTracked, executeTracked, isBehindChange } from "./tracked.ts";
 
 /** Instead of a size: the command stays unread until the session is woken. */
@@ -42,6 +43,7 @@ export function execute(session: Session, request: Request, bytes: Buffer, at: n
       if (session.isBinary) return executeKey(session, request, bytes, at);
       return retrieve(session, request, bytes, at);
     case "all":
+      if (session.tenant!.isExternal) return executeExternal(session, request, bytes);
       if (isBehindChange(session)) return WAIT;
       if (request.command === Command.flush_all) return flushAll(session, request, bytes);
       return stats(session, request, bytes);
@@ -72,7 +74,7 @@ function executeKey(session: Session, request: Request, bytes: Buffer, at: numbe
   if (session.tenant!.route.isTracked) return executeTracked(session, request, bytes, at);
   const link = isAsItStands
     ? linkOfKey(session, bytes, request.keyAt, request.keySize)
-    : linkOfKey(session, session.services.loop.arena.bytes, SCRATCH_AT, stored.size);
+    : linkOfStored(session);
   const refusal = link === null ? "noShard" : link.refusal();
   if (refusal === undefined && link!.isFullFor(session)) return WAIT;
   const slot = openSlot(session, request);
@@ -114,6 +116,13 @@ export function openSlot(session: Session, request: Request): number {
   return slot;
 }
 
+/** That of the key which was taken last. */
+function linkOfStored(session: Session): Link | null {
+  const from = routedFrom(session);
+  const { bytes } = session.services.loop.arena;
+  return linkOfKey(session, bytes, SCRATCH_AT + from, stored.size - from);
+}
+
 function linkOfKey(session: Session, bytes: Buffer, keyAt: number, keySize: number): Link | null {
   const { route } = session.tenant!;
   const owner = route.ownerOfKey(bytes, keyAt, keyAt + keySize);
@@ -136,7 +145,7 @@ export function dropOldValue(session: Session, request: Request, bytes: Buffer):
     const storedKey = loop.arena.bytes.subarray(SCRATCH_AT, SCRATCH_AT + stored.size);
     return dropTracked(session, Buffer.from(storedKey), command);
   }
-  const link = linkOfKey(session, loop.arena.bytes, SCRATCH_AT, stored.size);
+  const link = linkOfStored(session);
   if (link === null || link.refusal() !== undefined) return;
   const slot = slots.open(null, Command.delete, loop.nowMs);
   slots.opaque[slot] = 0;

@@ -17,6 +17,7 @@ import type { Route, ShardLinks } from "../routing/route.ts";
 import { answerProblem } from "./answers.ts";
 import { openSlot, WAIT } from "./execute.ts";
 import type { Session } from "./session.ts";
+import { routedFrom, stamp } from "./storedKey.ts";
 import { type AskedKey, retrieveTracked } from "./tracked.ts";
 
 const BLANK = 0x20;
@@ -84,7 +85,8 @@ function retrievePrefixed(
 ): number {
   const keySizeMax = KEY_SIZE_MAX - prefix.length;
   if (hasLongToken(bytes, request.keyAt, request.lineStop, keySizeMax)) {
-    answerProblem(session, request, "prefixedKeyTooLong", Result.clientError);
+    const problem = session.tenant!.isExternal ? "stampedKeyTooLong" : "prefixedKeyTooLong";
+    answerProblem(session, request, problem, Result.clientError);
     return request.size;
   }
   const { arena } = session.services.loop;
@@ -222,8 +224,9 @@ function readPrefixedKeys(
   at: number,
   scratchAt: number,
 ): number {
-  const { route } = session.tenant!;
+  const { route, isExternal } = session.tenant!;
   const { arena } = session.services.loop;
+  const routed = routedFrom(session);
   let cursor = at;
   let to = scratchAt;
   keyBytes = arena.bytes;
@@ -246,7 +249,8 @@ function readPrefixedKeys(
     arena.move(to, bytes, start, end - start);
     to += end - start;
     keyEnd[keyCount] = to;
-    keyOwner[keyCount] = route.ownerOfKey(keyBytes, keyAt[keyCount]!, to);
+    keyOwner[keyCount] = route.ownerOfKey(keyBytes, keyAt[keyCount]! + routed, to);
+    if (isExternal) stamp(session, keyBytes, keyAt[keyCount]!, to - keyAt[keyCount]!);
     keyCount++;
     if (bytes[cursor] === LF) return end;
   }

@@ -56,6 +56,8 @@ export interface Services {
   /** Logins that sessions came to or left since somebody looked. */
   loginsChanged: Set<Login>;
   counters: SessionCounters;
+  /** Empties a cache on servers of others; true when that is so through all proxies. */
+  flush(cacheId: string): Promise<boolean>;
   /** Calls `session.proceed` when slots may be free again. */
   retryLater(session: Session): void;
 }

@@ -30,6 +30,7 @@ import { ALL_RIGHTS, mayRun, refusalOf } from "../tenant/rights.ts";
 import type { Login, Member, RevokeReason, Tenant } from "../tenant/tenant.ts";
 import { answerProblem } from "./answers.ts";
 import { dropOldValue, execute, WAIT } from "./execute.ts";
+import type { Flushing } from "./external.ts";
 import { FAILED_LOGIN_COUNT_MAX, type LoginAttempt } from "./login.ts";
 import type { Retrieval } from "./retrieval.ts";
 import { continueRetrieval } from "./retrieval.ts";
@@ -82,6 +83,8 @@ export class Session
   unsentChangeCount = 0;
   /** To be told when there are none. */
   waitsForChange = false;
+  /** A flush of its cache on servers of others, for which it waits. */
+  flushing: Flushing | null = null;
   /** A retrieval line of which some keys are still to be asked for. */
   retrieval: Retrieval | null = null;
   #state: SessionState = "detecting";
@@ -315,7 +318,7 @@ export class Session
     this.tenant = tenant;
     this.login = login;
     this.rights = login?.rights ?? ALL_RIGHTS;
-    this.keyPrefix = login?.keyPrefix ?? null;
+    this.keyPrefix = tenant.prefixFor(login);
     this.queue.counters = tenant.counters;
     this.queue.policies = tenant.policies;
     tenant.counters.sessions++;

@@ -1,10 +1,11 @@
 /**
- * Keys as shards store them: with the prefix of the credential before them, and taken out of
- * base64. They are put together in the arena's scratch:
+ * Keys as shards store them: with the prefix of the credential before them, the stamp of their shard
+ * before that (on servers of others only), and taken out of base64. They are put together in the arena's scratch:
  *
- *     SCRATCH_AT   | prefix | key |                what decides about the shard
- *     TOKEN_AT     | prefix and key in base64 |    what stands on a meta line with the flag b
+ *     SCRATCH_AT   | stamp | prefix | key |        prefix and key decide about the shard
+ *     TOKEN_AT     | all of it in base64 |         what stands on a meta line with the flag b
  */
+import { STAMP_SIZE } from "../../core/cluster/external.ts";
 import { SCRATCH_AT } from "../../core/io/arena.ts";
 import { base64Size, decodeBase64, encodeBase64 } from "../../core/protocol/base64.ts";
 import { HEADER_SIZE, Header, loudOpcode } from "../../core/protocol/binary.ts";
@@ -34,21 +35,39 @@ export function takeKey(session: Session, request: Request, bytes: Buffer): Prob
   const prefixSize = keyPrefix === null ? 0 : keyPrefix.length;
   if (keyPrefix !== null) arena.bytes.set(keyPrefix, SCRATCH_AT);
   const at = SCRATCH_AT + prefixSize;
-  if (request.keyIsBase64) return takeBase64(request, bytes, arena.bytes, prefixSize);
+  if (request.keyIsBase64) return takeBase64(session, request, bytes, prefixSize);
   arena.move(at, bytes, request.keyAt, request.keySize);
   stored.size = prefixSize + request.keySize;
   stored.tokenAt = SCRATCH_AT;
   stored.tokenSize = stored.size;
-  return stored.size > KEY_SIZE_MAX ? "prefixedKeyTooLong" : undefined;
+  if (stored.size > KEY_SIZE_MAX) return tooLong(session);
+  if (session.tenant!.isExternal) stamp(session, arena.bytes, SCRATCH_AT, stored.size);
+  return undefined;
+}
+
+const tooLong = (session: Session): Problem =>
+  session.tenant!.isExternal ? "stampedKeyTooLong" : "prefixedKeyTooLong";
+
+/** Offset in a stored key of the part that decides about its shard. */
+export const routedFrom = (session: Session): number =>
+  session.tenant!.isExternal ? STAMP_SIZE : 0;
+
+/** Fills in the stamp of the key at `at`, for which there is room. */
+export function stamp(session: Session, bytes: Buffer, at: number, size: number): void {
+  const { route } = session.tenant!;
+  const owner = route.ownerOfKey(bytes, at + STAMP_SIZE, at + size);
+  const letters = owner < 0 ? null : route.shards[owner]!.stamp;
+  if (letters !== null) bytes.set(letters, at);
 }
 
 /** A base64 key lives where the same key in plain bytes does. */
 function takeBase64(
+  session: Session,
   request: Request,
   bytes: Buffer,
-  scratch: Buffer,
   prefixSize: number,
 ): Problem | undefined {
+  const scratch = session.services.loop.arena.bytes;
   const at = SCRATCH_AT + prefixSize;
   const size = decodeBase64(bytes, request.keyAt, request.keySize, scratch, at);
   // memcached repeats a key in base64 only if the item was stored so, else raw: a line end in it
@@ -62,7 +81,8 @@ function takeBase64(
     stored.tokenSize = NO_BASE64.length;
     return undefined;
   }
-  if (stored.tokenSize > KEY_SIZE_MAX) return "prefixedKeyTooLong";
+  if (stored.tokenSize > KEY_SIZE_MAX) return tooLong(session);
+  if (session.tenant!.isExternal) stamp(session, scratch, SCRATCH_AT, stored.size);
   encodeBase64(scratch, SCRATCH_AT, stored.size, scratch, TOKEN_AT);
   return undefined;
 }

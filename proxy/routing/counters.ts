@@ -2,7 +2,7 @@
  * Counters of the hot path: typed arrays that are read at scrape time. One object per cache and
  * one latency histogram per shard.
  */
-import { COMMAND_COUNT, RESULT_COUNT } from "../../core/protocol/command.ts";
+import { COMMAND_COUNT, Command, RESULT_COUNT, Result } from "../../core/protocol/command.ts";
 
 /** Upper bounds of the latency buckets, seconds; one more counts what is above. */
 export const LATENCY_BOUNDS_SECONDS = [
@@ -36,4 +36,46 @@ export class CacheCounters {
   count(command: number, result: number, keyCount: number): void {
     this.requests[command * RESULT_COUNT + result]! += keyCount;
   }
+}
+
+type CommandName = keyof typeof Command;
+type ResultName = keyof typeof Result;
+
+const GETS: CommandName[] = ["get", "gets", "gat", "gats", "mg", "mg_touch"];
+const SETS: CommandName[] = ["set", "add", "replace", "append", "prepend", "cas", "ms"];
+const DONE: ResultName[] = ["ok", "hit"];
+const ABSENT: ResultName[] = ["miss", "notFound"];
+
+/** memcached's names for what a proxy can count by itself. */
+const COUNTED: readonly (readonly [string, readonly CommandName[], readonly ResultName[]])[] = [
+  ["cmd_get", GETS, ["hit", "miss"]],
+  ["get_hits", GETS, ["hit"]],
+  ["get_misses", GETS, ["miss"]],
+  ["cmd_set", SETS, ["ok", "notStored", "exists", "notFound"]],
+  ["cmd_touch", ["touch"], ["ok", "notFound"]],
+  ["touch_hits", ["touch"], DONE],
+  ["touch_misses", ["touch"], ABSENT],
+  ["cmd_delete", ["delete", "md"], [...DONE, ...ABSENT]],
+  ["delete_hits", ["delete", "md"], DONE],
+  ["delete_misses", ["delete", "md"], ABSENT],
+  ["incr_hits", ["incr"], DONE],
+  ["incr_misses", ["incr"], ABSENT],
+  ["decr_hits", ["decr"], DONE],
+  ["decr_misses", ["decr"], ABSENT],
+  ["cas_hits", ["cas"], ["ok"]],
+  ["cas_misses", ["cas"], ABSENT],
+  ["cas_badval", ["cas"], ["exists"]],
+  ["cmd_flush", ["flush_all"], ["ok"]],
+];
+
+/** What can be told of a cache whose servers count for others, too. */
+export function countedStats({ requests }: CacheCounters): [name: string, count: number][] {
+  return COUNTED.map(([name, commands, results]) => {
+    let sum = 0;
+    for (const command of commands) {
+      for (const result of results)
+        sum += requests[Command[command] * RESULT_COUNT + Result[result]]!;
+    }
+    return [name, sum];
+  });
 }

@@ -10,9 +10,9 @@ import { clock } from "../../core/runtime/clock.ts";
 /** A probe that takes longer has failed, unless told otherwise: the deadline of commands, too. */
 export const PROBE_MS_MAX = 250;
 
-/** Expires by itself; the blank-free name can be no client's by chance. */
-const CANARY = Buffer.from("ms memward:canary 2 T1\r\nok\r\nmg memward:canary v\r\n");
-const ANSWER = "HD\r\nVA 2\r\nok\r\n";
+/** Expires by itself; in words that servers of any age know. */
+const CANARY = Buffer.from("set memward:canary 0 2 2\r\nok\r\nget memward:canary\r\n");
+const ANSWER = "STORED\r\nVALUE memward:canary 0 2\r\nok\r\nEND\r\n";
 
 class Probe implements Connecting {
   readonly #connection: Connection;

@@ -37,6 +37,8 @@ export interface ShardTarget {
   zone?: string;
   /** When it last began empty while its siblings did not, since 1970; 0 if absent. */
   emptySinceMs?: number;
+  /** Stands before every key of its own, wherever that is; none on our nodes. */
+  stamp?: Buffer | null;
 }
 
 /**
@@ -73,6 +75,8 @@ export class ShardLinks implements LinkOwner {
   emptySinceMs = 0;
   /** A read of it that waits for longer is late: health.ts keeps it up to date. */
   hedgeAfterMs = HEDGE_AFTER_MS;
+  /** Of the shard whose keys it has. */
+  stamp: Buffer | null = null;
   readonly #troubled: Troubled;
 
   constructor({ target, standsInFor }: ShardPlace, options: SharedOptions, troubled: Troubled) {
@@ -141,7 +145,13 @@ export class ShardLinks implements LinkOwner {
 const FRESH_MS = 10_000;
 
 /** What a cache wishes of its route. */
-type Policy = { copies: 1 | 2; isShared: boolean; isAdaptive?: boolean };
+type Policy = {
+  copies: 1 | 2;
+  isShared: boolean;
+  isAdaptive?: boolean;
+  /** On servers of others. */
+  isExternal?: boolean;
+};
 
 /** In the place of the owner of keys that are on the move: always out. */
 const NOBODY: ShardTarget = { node: "nobody", address: "" };
@@ -193,6 +203,7 @@ export class Route {
   isTracked = false;
   /** Reads are shared even while all shards are in. */
   #isShared = false;
+  #isExternal = false;
   /** Keys whose second copy is being changed, by hash, and who waits for that. */
   readonly #busy: Map<number, { count: number; waiters: LinkWaiter[] }> = new Map();
   readonly #place: KeyPlace = {
@@ -210,11 +221,12 @@ export class Route {
   }
 
   /** How many copies of each key there are, and whether reads of one key are always shared. */
-  follow({ copies, isShared, isAdaptive = false }: Policy): void {
-    this.copies = copies;
+  follow({ copies, isShared, isAdaptive = false, isExternal = false }: Policy): void {
+    this.copies = isExternal ? 1 : copies;
     this.isAdaptive = isAdaptive;
-    if (copies === 2) this.hedges ??= new Hedges(this.#options.sweep);
+    if (this.copies === 2) this.hedges ??= new Hedges(this.#options.sweep);
     this.#isShared = isShared;
+    this.#isExternal = isExternal;
     this.#track();
   }
 
@@ -231,7 +243,9 @@ export class Route {
   }
 
   #track(): void {
-    const isShared = this.#isShared || this.#isAnyOut || this.#freshUntilMs > 0;
+    const isFresh = this.#freshUntilMs > 0;
+    // Where a key lives changes with its stamp: those reads are not shared.
+    const isShared = !this.#isExternal && (this.#isShared || this.#isAnyOut || isFresh);
     this.flights?.clear();
     if (isShared !== (this.flights !== null)) this.flights = isShared ? new Flights() : null;
     this.isTracked = isShared || this.copies === 2;
@@ -255,7 +269,9 @@ export class Route {
       const id = idOf(target, standsInFor);
       const kept = known.get(id);
       known.delete(id);
-      return kept ?? new ShardLinks({ target, standsInFor }, this.#options, troubled);
+      const links = kept ?? new ShardLinks({ target, standsInFor }, this.#options, troubled);
+      links.stamp = target.stamp ?? null;
+      return links;
     };
     const sorted = targets.toSorted((a, b) => (a.node < b.node ? -1 : 1));
     const shards = sorted.map((target) => keep(target, null));
@@ -263,14 +279,14 @@ export class Route {
       shards[place]!.emptySinceMs = emptySinceMs;
     }
     const order = [...detours.keys()];
-    const bypasses = sorted.map(({ node }, place) => {
+    const bypasses = sorted.map(({ node, stamp = null }, place) => {
       const detour = detours.get(node);
       if (detour === undefined) return undefined;
       const hosts = sorted.filter((target) => detour.has(target.node));
       const owners = hosts.map((host) => {
         const address = detour.get(host.node) ?? null;
         if (address === null) return place;
-        return shards.push(keep({ node: host.node, address }, node)) - 1;
+        return shards.push(keep({ node: host.node, address, stamp }, node)) - 1;
       });
       const continuum = continuumOf(hosts.map(weighted));
       return { continuum, owners, order: order.indexOf(node) };

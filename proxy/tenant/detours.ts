@@ -17,7 +17,8 @@ type Out = {
   revision: number;
 };
 
-const CLOSED: Detour = new Map();
+/** Keys that nobody serves. */
+export const CLOSED: Detour = new Map();
 
 export class Detours {
   readonly #outs = new Map<string, Out>();
@@ -49,15 +50,19 @@ export class Detours {
 
   /**
    * The detours in force when all living proxies have applied `revision`, those first that were
-   * ejected first; forgets what is over.
+   * ejected first; forgets what is over. Servers of others stand in for each other themselves,
+   * where `addressOf` says.
    */
-  inForce(revision: number): Map<string, Detour> {
+  inForce(
+    revision: number,
+    addressOf: ((host: string) => string | null) | null = null,
+  ): Map<string, Detour> {
     const detours = new Map<string, Detour>();
     const outs = [...this.#outs].sort(([, a], [, b]) => a.revision - b.revision);
     for (const [node, out] of outs) {
       const isKnownToAll = revision >= out.revision;
       if (out.ejection !== null) {
-        detours.set(node, isKnownToAll ? this.#detour(node, out.ejection) : CLOSED);
+        detours.set(node, isKnownToAll ? this.#detour(node, out.ejection, addressOf) : CLOSED);
       } else if (isKnownToAll) this.#outs.delete(node);
       else detours.set(node, CLOSED);
     }
@@ -65,9 +70,14 @@ export class Detours {
   }
 
   /** All stand-ins keep their part of the keys, whether they are open yet or not. */
-  #detour(node: string, { serial, standIns }: Ejection): Detour {
+  #detour(
+    node: string,
+    { serial, standIns }: Ejection,
+    addressOf: ((host: string) => string | null) | null,
+  ): Detour {
     return new Map(
       standIns.map((host) => {
+        if (addressOf !== null) return [host, addressOf(host)];
         const standIn = this.#standIns.get(`${node}/${host}`);
         return [host, standIn?.serial === serial ? standIn.address : null];
       }),

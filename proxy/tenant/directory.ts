@@ -104,6 +104,11 @@ export class Directory {
     for (const tenant of this.tenants.values()) tenant.route.retire();
   }
 
+  /** The revision that all living proxies have in force. */
+  get appliedByAll(): number {
+    return this.#applied.revision;
+  }
+
   login(username: string): Login | undefined {
     return this.#logins.get(username);
   }
@@ -138,7 +143,7 @@ export class Directory {
       case "layout":
         return this.#applyLayout(seen.id, seen.value, seen.revision);
       case "shard":
-        return this.#applyShard(seen.id, seen.value);
+        return this.#applyShard(seen.id, seen.value, seen.revision);
       case "ejection":
         return this.#applyEjection(seen.id, seen.value, seen.revision);
       case "standIn":
@@ -235,12 +240,12 @@ export class Directory {
     return { proxyCount: Math.max(1, this.#applied.proxyCount), workerCount };
   }
 
-  #applyShard(id: string, shard: Shard | null): void {
+  #applyShard(id: string, shard: Shard | null, revision: number): void {
     const cacheId = shard?.cache ?? id.slice(0, id.lastIndexOf("/"));
     if (shard === null && !this.tenants.has(cacheId)) return;
     const tenant = this.#tenant(cacheId);
-    if (shard === null) tenant.shards.delete(id);
-    else tenant.shards.set(id, shard);
+    tenant.shardSeen(id, shard, revision);
+    if (tenant.isMoving(this.#applied.revision)) this.#detoured.add(tenant);
     tenant.reroute(this.#applied.revision);
   }
 
@@ -267,7 +272,7 @@ export class Directory {
       if (!living.has(`cache ${tenant.id}`)) this.#applyCache(tenant.id, null);
       if (!living.has(`layout ${tenant.id}`)) this.#applyLayout(tenant.id, null, revision);
       for (const id of [...tenant.shards.keys()]) {
-        if (!living.has(`shard ${id}`)) this.#applyShard(id, null);
+        if (!living.has(`shard ${id}`)) this.#applyShard(id, null, revision);
       }
       for (const node of tenant.detours.ejected.keys()) {
         const id = `${tenant.id}/${node}`;

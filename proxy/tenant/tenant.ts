@@ -1,11 +1,19 @@
 /** One cache, with everything of it that lives in this worker; and its logins. */
 import type { Digest } from "../../core/cluster/credentials.ts";
+import { STAMP_SIZE } from "../../core/cluster/external.ts";
 import { type Networks, parseNetworks } from "../../core/cluster/networks.ts";
-import type { Cache, Credential, Layout, Limits, Shard } from "../../core/cluster/records.ts";
+import {
+  type Cache,
+  type Credential,
+  type Layout,
+  type Limits,
+  MANAGED_POOL,
+  type Shard,
+} from "../../core/cluster/records.ts";
 import { CacheCounters } from "../routing/counters.ts";
 import type { CachePolicies } from "../routing/failure.ts";
 import type { Route, ShardTarget } from "../routing/route.ts";
-import { Detours } from "./detours.ts";
+import { CLOSED, Detours } from "./detours.ts";
 import { CacheLimits, type Sharers, type Waiting } from "./limits.ts";
 import { credentialRights } from "./rights.ts";
 
@@ -33,6 +41,10 @@ export class Tenant {
   readonly members: Set<Member> = new Set();
   /** Shards by their id in the state. */
   readonly shards: Map<string, Shard> = new Map();
+  /** Revisions that gave a shard its stamp, by node: while they are not known to all. */
+  readonly #stampedAt: Map<string, number> = new Map();
+  /** On servers of others. */
+  isExternal = false;
   readonly detours: Detours = new Detours();
   readonly limits: CacheLimits;
   /** The same, if it has to be asked for each command; null costs nothing. */
@@ -58,12 +70,24 @@ export class Tenant {
   follow(cache: Cache, sharers: Sharers, nowMs: number): void {
     this.name = cache.name;
     this.isEnabled = cache.enabled;
+    this.isExternal = cache.pool !== MANAGED_POOL;
     this.policies.unansweredRead = cache.policies.unansweredRead;
     const isShared = cache.policies.singleFlight === "always";
     const isAdaptive = cache.policies.deadline === "adaptive";
-    this.route.follow({ copies: cache.copies, isShared, isAdaptive });
+    const { isExternal } = this;
+    this.route.follow({ copies: cache.copies, isShared, isAdaptive, isExternal });
     this.#limits = cache.limits;
     this.share(sharers, nowMs);
+  }
+
+  shardSeen(id: string, shard: Shard | null, revision: number): void {
+    const before = this.shards.get(id);
+    if (shard === null) this.shards.delete(id);
+    else this.shards.set(id, shard);
+    const stamp = shard?.stamp ?? "";
+    if (shard !== null && stamp !== "" && stamp !== before?.stamp) {
+      this.#stampedAt.set(shard.node, revision);
+    }
   }
 
   layoutSeen(layout: Layout | null, revision: number): void {
@@ -72,28 +96,48 @@ export class Tenant {
 
   /** Some of its keys are on their way, as of what all living proxies have applied. */
   isMoving(revision: number): boolean {
-    return this.#layout !== null && this.#layout.revision > revision;
+    if (this.#layout !== null && this.#layout.revision > revision) return true;
+    for (const stampedAt of this.#stampedAt.values()) if (stampedAt > revision) return true;
+    return false;
   }
 
   /** Shards, detours or layout have changed, or all living proxies have now applied `revision`. */
   reroute(revision: number): void {
-    const before = this.isMoving(revision) ? (this.#layout?.value.before ?? []) : [];
+    const isNew = (this.#layout?.revision ?? 0) > revision;
+    const before = isNew ? (this.#layout?.value.before ?? []) : [];
+    const detours = this.detours.inForce(revision, this.isExternal ? this.#addressOf : null);
+    for (const [node, stampedAt] of this.#stampedAt) {
+      // Others may still store under the stamp before it.
+      if (stampedAt > revision) detours.set(node, CLOSED);
+      else this.#stampedAt.delete(node);
+    }
     this.route.update(
       this.#targets(),
-      this.detours.inForce(revision),
+      detours,
       before.length === 0
         ? null
         : before.map(({ node, weight, zone }) => ({ name: node, weight, zone })),
     );
   }
 
+  readonly #addressOf = (node: string): string | null =>
+    this.shards.get(`${this.id}/${node}`)?.address ?? null;
+
   /** A shard that is starting, or not there yet, keeps its place: its keys must not move. */
   #targets(): ShardTarget[] {
-    if (this.#layout === null) return [...this.shards.values()];
+    if (this.#layout === null) return [...this.shards.values()].map(targetOf);
     return this.#layout.value.members.map(({ node, weight, zone }) => {
-      const { address = "", emptySinceMs = 0 } = this.shards.get(`${this.id}/${node}`) ?? {};
-      return { node, address, weight, zone, emptySinceMs };
+      const shard = this.shards.get(`${this.id}/${node}`);
+      if (shard === undefined) return { node, address: "", weight, zone };
+      return { ...targetOf(shard), weight, zone };
     });
+  }
+
+  /** What stands before the keys of a session: room for a stamp, and the prefix of its login. */
+  prefixFor(login: Login | null): Buffer | null {
+    const own = login?.keyPrefix ?? null;
+    if (!this.isExternal) return own;
+    return Buffer.concat([Buffer.alloc(STAMP_SIZE), own ?? Buffer.alloc(0)]);
   }
 
   /** There are more sharers of the limits than before, or fewer. */
@@ -108,6 +152,15 @@ export class Tenant {
 const GROUP_COUNT = (1 << 20) - 1;
 let groupCount = 0;
 const newGroup = (): number => 1 + (groupCount++ % GROUP_COUNT);
+
+const targetOf = ({ node, address, weight, zone, emptySinceMs, stamp }: Shard): ShardTarget => ({
+  node,
+  address,
+  weight,
+  zone,
+  emptySinceMs,
+  stamp: stamp === "" ? null : Buffer.from(stamp, "latin1"),
+});
 
 const NOBODY: ReadonlySet<Member> = new Set();
 

@@ -120,6 +120,30 @@ describe("what is asked of the API:", () => {
     ["token create ci --role operator", "POST /v1/tokens", { name: "ci", role: "operator" }],
     ["token delete abc --yes", "DELETE /v1/tokens/abc", undefined],
     ["plan list", "GET /v1/plans", undefined],
+    [
+      "pool create fleet --server 10.0.0.1:11211 --server b=c.example:11211*2",
+      "POST /v1/pools",
+      {
+        name: "fleet",
+        servers: [
+          { name: "server-1", address: "10.0.0.1:11211", weight: 1 },
+          { name: "b", address: "c.example:11211", weight: 2 },
+        ],
+      },
+    ],
+    ["pool list", "GET /v1/pools", undefined],
+    ["pool show fleet", "GET /v1/pools/fleet", undefined],
+    [
+      "pool change fleet --server unix:/run/m.sock",
+      "PATCH /v1/pools/fleet?wait=applied",
+      { servers: [{ name: "server-1", address: "unix:/run/m.sock", weight: 1 }] },
+    ],
+    ["pool delete fleet --yes", "DELETE /v1/pools/fleet", undefined],
+    [
+      "cache create app --pool fleet --plan 100mb --no-wait",
+      "POST /v1/caches",
+      { name: "app", pool: "fleet", plan: "100mb" },
+    ],
     ["node list", "GET /v1/nodes", undefined],
     ["node drain node-1 --no-wait", "PATCH /v1/nodes/node-1", { draining: true }],
     ["node undrain node-1", "PATCH /v1/nodes/node-1", { draining: false }],

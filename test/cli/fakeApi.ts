@@ -7,6 +7,7 @@ import { CREDENTIAL_COMMANDS } from "../../cli/credentials.ts";
 import { dispatch } from "../../cli/dispatch.ts";
 import { INCIDENT_COMMANDS } from "../../cli/incidents.ts";
 import { NODE_COMMANDS } from "../../cli/nodes.ts";
+import { POOL_COMMANDS } from "../../cli/pools.ts";
 import { TOKEN_COMMANDS } from "../../cli/tokens.ts";
 import { VIEW_COMMANDS } from "../../cli/views.ts";
 import { Refusal } from "../../core/runtime/process.ts";
@@ -68,7 +69,7 @@ export class FakeApi {
 
 const caches = async () => CACHE_COMMANDS;
 const credentials = async () => CREDENTIAL_COMMANDS;
-const views = async () => [...TOKEN_COMMANDS, ...NODE_COMMANDS, ...VIEW_COMMANDS];
+const views = async () => [...TOKEN_COMMANDS, ...NODE_COMMANDS, ...POOL_COMMANDS, ...VIEW_COMMANDS];
 const incidents = async () => INCIDENT_COMMANDS;
 export const TABLE: CommandTable = {
   cache: caches,
@@ -77,6 +78,7 @@ export const TABLE: CommandTable = {
   token: views,
   plan: views,
   node: views,
+  pool: views,
   proxies: views,
   audit: views,
   incident: incidents,

@@ -4,6 +4,7 @@
  */
 
 import { digestOf } from "../../core/cluster/credentials.ts";
+import { emptied, newStamp } from "../../core/cluster/external.ts";
 import {
   type Credential,
   cacheRecord,
@@ -34,6 +35,8 @@ export type WorkerSetup = {
   /** Key prefixes by username, of those that have one. */
   prefixes?: Record<string, string>;
   options?: Record<string, unknown>;
+  /** The shards are servers of others. */
+  isExternal?: boolean;
 };
 
 export class TestWorker {
@@ -46,6 +49,7 @@ export class TestWorker {
   login = "";
   plain = "";
   #revision = 1;
+  readonly #shards: Shard[];
   readonly #wires: Wire[] = [];
 
   constructor({
@@ -53,12 +57,15 @@ export class TestWorker {
     logins = { all: ["read", "write", "flush", "api"] },
     prefixes = {},
     options,
+    isExternal = false,
   }: WorkerSetup) {
+    this.#shards = shards.map((address, index) => ({
+      ...shardOf(`node-${index}`, address),
+      stamp: isExternal ? newStamp() : "",
+    }));
     const entries: Entry[] = [
-      this.#entry("cache", CACHE, cacheOf({})),
-      ...shards.map((address, index) =>
-        this.#entry("shard", `${CACHE}/node-${index}`, shardOf(`node-${index}`, address)),
-      ),
+      this.#entry("cache", CACHE, cacheOf(isExternal ? { pool: "fleet" } : {})),
+      ...this.#shards.map((shard) => this.#entry("shard", `${CACHE}/${shard.node}`, shard)),
       ...Object.entries(logins).map(([username, rights]) =>
         this.#entry("credential", username, credentialOf(rights, prefixes[username])),
       ),
@@ -74,6 +81,7 @@ export class TestWorker {
       applied: () => {},
       suspected: (shardId, reason) => this.suspicions.set(shardId, reason),
       trusted: (shardId) => this.suspicions.delete(shardId),
+      flushWanted: async () => this.restamp(),
     });
     checkFrees(this.worker.services.slots);
   }
@@ -141,6 +149,17 @@ export class TestWorker {
     this.change({ kind: "shard", id: `${CACHE}/${node}`, value } as Omit<Seen, "revision">);
   }
 
+  /** Other stamps for the shards, or for one of them: they are empty, as it were. */
+  restamp(node?: string): boolean {
+    for (const [index, shard] of this.#shards.entries()) {
+      if (node !== undefined && shard.node !== node) continue;
+      const value = emptied(shard);
+      this.#shards[index] = value;
+      this.change({ kind: "shard", id: `${CACHE}/${value.node}`, value } as Omit<Seen, "revision">);
+    }
+    return true;
+  }
+
   get sessionCount(): number {
     const { anonymous, serving } = this.worker.services;
     return anonymous.size + serving.size;
@@ -188,6 +207,7 @@ const shardOf = (node: string, address: string): Shard => ({
   clearedFor: "",
   layout: 0,
   emptySinceMs: 0,
+  stamp: "",
   state: "ready",
 });
 
