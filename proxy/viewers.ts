@@ -3,7 +3,7 @@
  * VIEW_INTERVAL_MS and written to all of them. One that does not read is sent away: a line that
  * comes late is worth nothing. Not on the way of a command.
  */
-import type { ServerResponse } from "node:http";
+import type { Writable } from "node:stream";
 import { type CacheSeen, type ProxyView, VIEW_INTERVAL_MS } from "../core/cluster/proxyView.ts";
 import { clock, every, type Timer } from "../core/runtime/clock.ts";
 import { joinViews } from "./view.ts";
@@ -20,7 +20,7 @@ export interface ViewersParts {
 
 export class Viewers {
   readonly #parts: ViewersParts;
-  readonly #viewers = new Set<ServerResponse>();
+  readonly #viewers = new Set<Writable>();
   #timer: Timer | null = null;
   #isCollecting = false;
   /** Somebody has come who knows nothing yet. */
@@ -35,7 +35,7 @@ export class Viewers {
   }
 
   /** False when there are too many; otherwise the response is ours until its end. */
-  add(response: ServerResponse): boolean {
+  add(response: Writable): boolean {
     if (this.#viewers.size >= VIEWER_COUNT_MAX) return false;
     this.#viewers.add(response);
     this.#isAnew = true;
@@ -71,7 +71,7 @@ export class Viewers {
     }
   }
 
-  #remove(viewer: ServerResponse): void {
+  #remove(viewer: Writable): void {
     this.#viewers.delete(viewer);
     if (this.#viewers.size > 0) return;
     this.#timer?.stop();

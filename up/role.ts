@@ -14,6 +14,7 @@ import { formatAddress, reachableAddress } from "../core/runtime/config.ts";
 import { claimSoon } from "../core/runtime/lock.ts";
 import { createLog, type Logger, type LogLevel } from "../core/runtime/log.ts";
 import { registerProcessMetrics } from "../core/runtime/metrics.ts";
+import { serveNearby } from "../core/runtime/nearby.ts";
 import { type Ops, standardRows, startOps } from "../core/runtime/ops.ts";
 import {
   DRAIN_MS_MAX,
@@ -166,14 +167,18 @@ async function openOps({
   ops: string | undefined;
   nearbyOps: string | undefined;
 }): Promise<Ops | undefined> {
-  const ops = asked.ops ?? (role.opsRows === undefined ? undefined : asked.nearbyOps);
+  const { opsRows = [] } = role;
+  const ops = asked.ops ?? (opsRows.length === 0 ? undefined : asked.nearbyOps);
   if (ops === undefined) return undefined;
-  const rows = standardRows({
+  const standard = standardRows({
     metrics: () => role.registry.metrics(),
     notReady: () => (role.ready() ? [] : ["not ready"]),
   });
-  rows.push(...(role.opsRows ?? []));
-  const opened = await startOps({ address: ops, rows, log }).catch((error: unknown) => {
+  const opening =
+    asked.ops === undefined
+      ? serveNearby(ops, opsRows)
+      : startOps({ address: ops, rows: [...standard, ...opsRows], log });
+  const opened = await opening.catch((error: unknown) => {
     throw new Refusal(listenProblem({ what: "--ops", address: ops }, error));
   });
   const { address } = opened;

@@ -5,11 +5,12 @@
  */
 import { chmodSync, rmSync } from "node:fs";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
+import type { Server as NetServer } from "node:net";
+import type { Writable } from "node:stream";
 import { formatAddress, parseAddress } from "./config.ts";
 import type { Logger } from "./log.ts";
 import { METRICS_CONTENT_TYPE } from "./metrics.ts";
 
-const UNIX = "unix:";
 const HEADER_SIZE_MAX = 8 * 1024;
 const CONNECTION_COUNT_MAX = 64;
 const REQUEST_TIMEOUT_MS = 5_000;
@@ -20,12 +21,12 @@ export type OpsRow = {
   type: string;
 } & (
   | { answer(): Promise<{ status: number; body: string }> }
-  /** Takes the response over until its end, its head written; false when there are too many. */
-  | { stream(response: ServerResponse): boolean }
+  /** Writes to the response from the next turn on, until its end; false when there are too many. */
+  | { stream(response: Writable): boolean }
 );
 
 export interface Ops {
-  /** `host:port`, port 0 resolved, or `unix:/path`. */
+  /** `host:port`, port 0 resolved; or `unix:/path`, see nearby.ts. */
   readonly address: string;
   close(): Promise<void>;
 }
@@ -77,10 +78,6 @@ export async function startOps(options: {
     (request, response) => void serve(byPath, options.log, request, response),
   );
   server.maxConnections = CONNECTION_COUNT_MAX;
-  if (options.address.startsWith(UNIX)) {
-    await listenUnix(server, options.address.slice(UNIX.length));
-    return { address: options.address, close: () => closeServer(server) };
-  }
   const { host, port } = parseAddress(options.address) ?? { host: "127.0.0.1", port: 0 };
   await listen(server, { host, port });
   const bound = server.address();
@@ -155,23 +152,19 @@ function send(
   response.end(request.method === "HEAD" ? undefined : body);
 }
 
-/** The file is ours alone; one that a killed process left is in the way. */
-async function listenUnix(server: Server, path: string): Promise<void> {
-  rmSync(path, { force: true });
-  await listen(server, { path });
-  chmodSync(path, 0o600);
-}
-
 type ListenAt = { host: string; port: number } | { path: string };
 
-function listen(server: Server, at: ListenAt): Promise<void> {
-  return new Promise((resolve, reject) => {
+/** A socket's file is ours alone; one that a killed process left is in the way. */
+export async function listen(server: NetServer, at: ListenAt): Promise<void> {
+  if ("path" in at) rmSync(at.path, { force: true });
+  await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
     server.listen(at, () => {
       server.off("error", reject);
       resolve();
     });
   });
+  if ("path" in at) chmodSync(at.path, 0o600);
 }
 
 function closeServer(server: Server): Promise<void> {

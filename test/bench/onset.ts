@@ -42,7 +42,10 @@ export async function benchOnset(rounds: number): Promise<OnsetFigures[]> {
     try {
       const took: (number | null)[] = [];
       for (let round = 0; round < rounds; round++) {
-        await watched.calm(SETTLE_MS, 180_000);
+        await watched.calm(SETTLE_MS, 120_000).catch((error: Error) => {
+          // A machine that is too busy for peace measures itself: the table tells it is "missed".
+          process.stderr.write(`onset: ${error.message}\n`);
+        });
         took.push(await measure(watched, fault.name, 1 + (round % NODE_COUNT)));
         process.stderr.write(`onset round ${round + 1}/${rounds} ${fault.name}: ${took.at(-1)}\n`);
       }

@@ -22,7 +22,9 @@ describe("ten minutes", () => {
     expect(incidentsOf({ ...CLUSTER, rate }, 10 * MINUTE_MS)).toEqual([]);
   });
 
-  test.each([200, 30, 10])("of the jitter of 2016 at %d/s is one incident of the network", (rate) => {
+  test.each([
+    200, 30, 10,
+  ])("of the jitter of 2016 at %d/s is one incident of the network", (rate) => {
     const found = incidentsOf({ ...CLUSTER, rate, fault: jitter2016 }, 10 * MINUTE_MS);
     expect(found.map(({ key }) => key)).toEqual(["network:all"]);
   });
