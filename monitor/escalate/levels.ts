@@ -8,7 +8,12 @@
  *
  * Critical incidents that are paged always have a deadline; those of severity warn are told once.
  */
-import { type EscalationReason, type Incident, shownId } from "../../core/cluster/incidents.ts";
+import {
+  type EscalationReason,
+  type Incident,
+  type Notification,
+  shownId,
+} from "../../core/cluster/incidents.ts";
 import { durationText } from "../config/durations.ts";
 import type { Turn } from "../incident/turn.ts";
 import { pagesOf, queue, type Recipient, settle } from "./notifications.ts";
@@ -39,15 +44,22 @@ export function settlePaging(turn: Turn, id: string): void {
   if (incident === undefined) return;
   const wish = wishOf(turn, incident);
   if (wish !== "page") {
-    const isHeld = wish === "hold" && incident.severity === "warn";
-    if (isPaging(incident) && !isHeld) stop(turn.incidents.edit(id), wish);
-    else if (wish === "none" && incident.pagingSinceMs !== null)
-      stop(turn.incidents.edit(id), wish);
+    if (isUnderWay(incident, wish)) stop(turn.incidents.edit(id), wish);
     return;
   }
   if (incident.pagingSinceMs === null) begin(turn, turn.incidents.edit(id));
   else if (!isPaging(incident)) goOn(turn, turn.incidents.edit(id));
   else fire(turn, id, incident);
+}
+
+/** Whether there is anything to stop. */
+function isUnderWay(incident: Incident, wish: Wish): boolean {
+  const { severity, pagingSinceMs, notifications } = incident;
+  const isDue = notifications.some(
+    ({ purpose, dueAtMs }) => purpose === "page" && dueAtMs !== null,
+  );
+  if (wish === "none") return pagingSinceMs !== null || isDue;
+  return isDue || (severity === "crit" && isPaging(incident));
 }
 
 function begin(turn: Turn, incident: Incident): void {
@@ -70,7 +82,9 @@ function stop(incident: Incident, wish: Wish): void {
     repeatAtMs: null,
   });
   for (const one of incident.notifications) if (one.purpose === "page") settle(one);
-  if (wish === "none") incident.pagingSinceMs = null;
+  // A warning that nobody was sent begins anew if it comes back.
+  const isTold = incident.severity === "crit" || pagesOf(incident).some(isSent);
+  if (wish === "none" || !isTold) incident.pagingSinceMs = null;
 }
 
 /** At most one of what is due; if several are, because somebody was away, the earliest. */
@@ -256,3 +270,5 @@ export function armOnReceipt(turn: Turn, incident: Incident): void {
 }
 
 export const nameOf = (incident: Incident) => `#${shownId(incident)}`;
+
+const isSent = ({ sentAtMs, fallbackAtMs }: Notification) => (sentAtMs ?? fallbackAtMs) !== null;
