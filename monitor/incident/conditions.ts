@@ -236,6 +236,7 @@ function isCalm(turn: Turn, incident: Incident): void {
 export function resolveIncident(turn: Turn, incident: Incident, how: string, except = ""): void {
   moveIncident(incident, "resolved");
   incident.resolvedAtMs = turn.nowMs;
+  incident.explainedBy = null;
   incident.deadlines.ackExpiresAtMs = null;
   turn.note(incident, "resolved", how);
   update(turn, incident, resolvedText(turn, incident, how), except);
@@ -243,7 +244,7 @@ export function resolveIncident(turn: Turn, incident: Incident, how: string, exc
 
 /**
  * Marks what is only a consequence: an incident whose key some condition explains, as long as that
- * one's incident is at least as severe. Of two with one key (opened while the state was away) the
+ * one's incident is unresolved and at least as severe. Of two with one key (opened while the state was away) the
  * first one explains the other. Circles are cut.
  */
 function explain(turn: Turn, conditions: ReadonlyMap<string, Condition>): void {
@@ -257,6 +258,7 @@ function explain(turn: Turn, conditions: ReadonlyMap<string, Condition>): void {
     for (const target of explains) {
       const [root, other] = [known.get(rootOf(key)), known.get(target)];
       if (root === undefined || other === undefined || roots.has(target)) continue;
+      if (root.state === "resolved" || other.state === "resolved") continue;
       if (rootOf(key) === target || rank(root.severity) < rank(other.severity)) continue;
       roots.set(target, key);
     }
@@ -264,7 +266,7 @@ function explain(turn: Turn, conditions: ReadonlyMap<string, Condition>): void {
   for (const incident of turn.incidents.values()) {
     if (incident.state === "resolved") continue;
     const root = known.get(rootOf(incident.key));
-    const isSelf = root === undefined || incidentId(root) === incidentId(incident);
+    const isSelf = root === undefined || root === incident;
     const explainedBy = isSelf ? null : incidentId(root);
     if (explainedBy === incident.explainedBy) continue;
     const draft = turn.incidents.edit(incidentId(incident));

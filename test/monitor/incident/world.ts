@@ -267,7 +267,8 @@ function checkDeadlines(state: PagerState, nowMs: number, paging: PagingConfig):
     const root = state.incidents[incident.explainedBy ?? ""];
     const own = [escalate, groupAtMs, repeatAtMs, incident.silence?.untilMs ?? null];
     const isAhead = own.some((moment) => moment !== null && moment > nowMs);
-    const isExplained = root !== undefined && root.explainedBy === null;
+    const isExplained =
+      root !== undefined && root.explainedBy === null && root.state !== "resolved";
     assert(isAhead || isExplained, `nothing will happen about ${incident.number}`);
   }
 }
