@@ -448,8 +448,10 @@ export class Agent {
   #caughtUp(open: OpenShard, cache: Cache): void {
     const { generation } = open.shard;
     if (generation !== open.generation) {
-      // A flush empties all shards of the cache; a first shard has nothing that others know.
-      const isAlone = cache.epoch === open.flushedEpoch && this.#records.has(open.id);
+      // A flush empties all shards of the cache, and at first all are empty.
+      const isLater =
+        this.#records.has(open.id) || (this.#layouts.get(open.cacheId)?.value.serial ?? 0) > 1;
+      const isAlone = cache.epoch === open.flushedEpoch && isLater;
       open.emptySinceMs = isAlone ? clock.unixMs() : 0;
       const published = this.#records.get(open.id)?.value.epoch ?? 0;
       open.epoch = Math.max(open.epoch, published) + 1;
