@@ -17,10 +17,13 @@ export type Fault = {
 };
 
 const PAUSED_MS = 700;
+/** Longer than the leases of a proxy live. */
+const FORGOTTEN_MS = 7_000;
 
 type Pids = (subject: Subject) => Promise<number[]>;
 const shards: Pids = (subject) => subject.shardPids();
 const agents: Pids = (subject) => subject.agentPids();
+const proxies: Pids = (subject) => subject.proxyPids();
 
 const killed = (pids: Pids): Fault["strike"] => {
   return async ({ subject, random }) => {
@@ -40,6 +43,19 @@ const stopped = (pids: Pids, ms?: number): Fault["strike"] => {
     signal(pid, "SIGCONT");
     return `process ${pid}`;
   };
+};
+
+/** It wakes with a view of before, after the others have done without it. */
+const stoppedWhileShardDies: Fault["strike"] = async ({ subject, random }) => {
+  const pid = choose(await proxies(subject), random);
+  const shard = choose(await shards(subject), random);
+  if (pid === undefined || shard === undefined) return undefined;
+  signal(pid, "SIGSTOP");
+  await sleep(1_000);
+  signal(shard, "SIGKILL");
+  await sleep(FORGOTTEN_MS);
+  signal(pid, "SIGCONT");
+  return `processes ${pid} and ${shard}`;
 };
 
 const onLinks = (
@@ -73,6 +89,7 @@ const FAULTS: readonly Fault[] = [
   { name: "shard paused for 0.7 s", strike: stopped(shards, PAUSED_MS) },
   { name: "node agent killed", strike: killed(agents) },
   { name: "node agent stopped", strike: stopped(agents) },
+  { name: "proxy stopped while a shard dies", strike: stoppedWhileShardDies },
   ...LINK_FAULTS.flatMap((fault): Fault[] => [
     { name: `${fault} on one link`, strike: onLinks(fault, oneLink) },
     { name: `${fault} on all links of a node`, strike: onLinks(fault, allLinksOfNode) },

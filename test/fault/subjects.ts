@@ -35,6 +35,8 @@ export interface Subject {
   shardPids(): Promise<number[]>;
   /** Processes that look after those; empty if there are none. */
   agentPids(): Promise<number[]>;
+  /** Processes that clients talk to. */
+  proxyPids(): Promise<number[]>;
   /** What it has to say about a run that went wrong. */
   output(): string;
   stop(): Promise<void>;
@@ -61,6 +63,7 @@ async function startOurs(copies: 1 | 2): Promise<Subject> {
     shardPids: async () =>
       (await cluster.state.list("shard")).entries.flatMap(({ value }) => value.process?.pid ?? []),
     agentPids: async () => cluster.nodes.map(({ pid }) => pid),
+    proxyPids: async () => cluster.proxies.map(({ pid }) => pid),
     output: () => cluster.proxies.map((proxy) => `${proxy.name}\n${proxy.output()}`).join("\n"),
     stop: async () => {
       await cluster.stop();
@@ -94,6 +97,7 @@ async function startPeers(): Promise<Subject> {
     network,
     shardPids: async () => shards.map(({ pid }) => pid),
     agentPids: async () => [],
+    proxyPids: async () => peers.map(({ pid }) => pid),
     output: () => "",
     stop: async () => {
       for (const peer of peers) await peer.stop();
