@@ -66,6 +66,7 @@ export async function runCampaign(options: CampaignOptions): Promise<Report> {
       for (const one of history.examples.slice(logged)) log(`stale: ${JSON.stringify(one)}`);
       logged = history.examples.length;
     }
+    for (const one of history.falsifiedExamples) log(`falsified: ${JSON.stringify(one)}`);
     options.evidence?.(subject.output());
   } finally {
     await workload.stop();

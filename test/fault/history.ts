@@ -53,6 +53,7 @@ const REMEMBERED_MAX = 4_096;
 export class History {
   /** Stale gets, the first ones only. */
   readonly examples: Stale[] = [];
+  readonly falsifiedExamples: { asked: string; answer: string }[] = [];
   readonly #graceMs: number;
   /** Acknowledged ones by key, oldest first. */
   readonly #acknowledged = new Map<string, Mutation[]>();
@@ -110,8 +111,10 @@ export class History {
     this.#totals.failedGets++;
   }
 
-  falsified(): void {
+  falsified(asked: string, answer: string): void {
     this.#totals.falsified++;
+    if (this.falsifiedExamples.length >= EXAMPLES_MAX) return;
+    this.falsifiedExamples.push({ asked, answer });
   }
 
   /** The mutation that makes it stale: the last one acknowledged `graceMs` before it began. */

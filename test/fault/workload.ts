@@ -104,7 +104,7 @@ export class Workload {
     const version = Number(value.split(" ")[1]);
     const isTrue = itsKey === key && flags === "0" && value === provenValue(key, version);
     if (isTrue) history.got({ key, startMs, endMs, version, proxy });
-    else history.falsified();
+    else history.falsified(key, answer);
   }
 }
 

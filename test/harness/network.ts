@@ -1,6 +1,6 @@
 /**
  * A network between proxies and nodes whose links can be cut, slowed and falsified one by one: each
- * pair of a proxy and a node has an address of its own (127.100.<proxy>.<node>) where the relay, a
+ * pair of a proxy and a node has an address of its own (127.x.<proxy>.<node>) where the relay, a
  * process of its own, listens on the ports of that node's shards. Proxies are sent there by
  * their option `nodeHosts`, nutcracker by its list of servers; nodes know nothing of it.
  */
@@ -34,10 +34,12 @@ type Order =
 export type RelayOrder = Order & { id: number };
 type Answer = { id: number; problem?: string };
 
+/** All of 127/8 is this machine; runs at the same time keep apart. */
+const NETWORK = `127.${64 + (process.pid % 128)}`;
 /** Where a node listens. */
-export const hostOfNode = (node: number): string => `127.100.0.${node}`;
+export const hostOfNode = (node: number): string => `${NETWORK}.0.${node}`;
 /** Where a proxy reaches it. */
-export const hostOnLink = ({ proxy, node }: LinkOf): string => `127.100.${proxy}.${node}`;
+export const hostOnLink = ({ proxy, node }: LinkOf): string => `${NETWORK}.${proxy}.${node}`;
 
 export class Network {
   readonly #relay: ChildProcess;
