@@ -29,6 +29,8 @@ export type CampaignOptions = {
   /** Parts of the names of the faults to make; all if empty. */
   only?: readonly string[];
   log(line: string): void;
+  /** Somebody wants it to end now. */
+  isStopped?(): boolean;
   /** What the subject said, at the end. */
   evidence?(text: string): void;
 };
@@ -51,7 +53,7 @@ export async function runCampaign(options: CampaignOptions): Promise<Report> {
     workload.start();
     await sleep(WARM_UP_MS);
     const endMs = clock.nowMs() + seconds * 1000;
-    while (clock.nowMs() < endMs) {
+    while (clock.nowMs() < endMs && !options.isStopped?.()) {
       const before = history.totals;
       const { name, victim } = await nemesis.strike(subject, options.holdMs);
       faults[name] = (faults[name] ?? 0) + 1;

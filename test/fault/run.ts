@@ -49,6 +49,8 @@ const options = z
   })
   .parse(values);
 
+let isStopping = false;
+const isStopped = (): boolean => isStopping;
 const log = (line: string): void => console.log(line);
 const append = (text: string): void => {
   if (options.evidence !== undefined) appendFileSync(options.evidence, text);
@@ -63,6 +65,7 @@ async function main(): Promise<void> {
     ...{ subject, seed, only, log },
     ...{ seconds: minutes * 60, holdMs: HOLD_MS, calmMs: CALM_MS },
     evidence: append,
+    isStopped,
   });
   log(JSON.stringify(report, null, 2));
   if (options.json !== undefined) writeFileSync(options.json, JSON.stringify(report, null, 2));
@@ -74,13 +77,26 @@ async function makeTable(): Promise<void> {
   const unknown = only.filter((name) => !SCENARIO_NAMES.includes(name));
   if (unknown.length > 0) throw new Error(`no ${unknown} among ${SCENARIO_NAMES.join(", ")}`);
   const machine = describeMachine();
-  const rows = await runTable({ rounds, ratePerPair: rate, seed, only, log, evidence: append });
+  const rows = await runTable({
+    rounds,
+    ratePerPair: rate,
+    seed,
+    only,
+    log,
+    evidence: append,
+    isStopped,
+  });
   log(tableOf(rows));
   if (options.json !== undefined) {
     writeFileSync(options.json, JSON.stringify({ machine, seed, rounds, rate, rows }, null, 2));
   }
 }
 
-// Through process.exit, so that what was started is also ended.
-for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => process.exit(1));
+// The first ends the run as its time would, so that nodes end what they have started.
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.on(signal, () => {
+    if (isStopping) process.exit(1);
+    isStopping = true;
+  });
+}
 await main();

@@ -33,6 +33,8 @@ export type TableOptions = {
   /** Names of scenarios; all if empty. */
   only: readonly string[];
   log(line: string): void;
+  /** Somebody wants it to end now. */
+  isStopped(): boolean;
   /** What proxies and nodes logged, at the end of a scenario. */
   evidence(text: string): void;
 };
@@ -102,7 +104,7 @@ export async function runTable({ only, ...options }: TableOptions): Promise<Row[
   favour(process.pid);
   const rows: Row[] = [];
   for (const name of SCENARIO_NAMES) {
-    if (only.length > 0 && !only.includes(name)) continue;
+    if (options.isStopped() || (only.length > 0 && !only.includes(name))) continue;
     const sicken = SICKEN[name];
     rows.push(
       ...(sicken === undefined
@@ -120,7 +122,7 @@ async function runScenario(
 ): Promise<Row[]> {
   const rounds: Round[] = [];
   await withBench({ ...options, copies: name === COPIES_KILL ? 2 : 1 }, async (bench) => {
-    for (let round = 0; round < options.rounds; round++) {
+    for (let round = 0; round < options.rounds && !options.isStopped(); round++) {
       await calm(bench);
       // In turn: a shard that fails again soon has to wait for longer.
       const node = (round % NODES) + 1;
@@ -250,7 +252,7 @@ async function runJitter(options: Omit<TableOptions, "only">): Promise<Row[]> {
   const slow: number[] = [];
   await withBench(options, async (bench) => {
     const { cluster, network, pace } = bench;
-    for (let round = 0; round < options.rounds; round++) {
+    for (let round = 0; round < options.rounds && !options.isStopped(); round++) {
       await calm(bench);
       const serials = new Set<string>();
       const watch = cluster.state.watch(await revisionOf(cluster), {
