@@ -147,6 +147,12 @@ export const PROXY_METRICS = {
     labels: ["cache", "shard", "dialect"],
     help: "Commands sent to a shard and not answered yet.",
   },
+  unknown: {
+    name: "memward_proxy_shard_unknown_outcomes",
+    kind: "gauge",
+    labels: ["cache", "shard", "dialect"],
+    help: "Keys of changes of which nobody knows whether they happened; they are being deleted.",
+  },
   failures: {
     name: "memward_proxy_shard_failures_total",
     kind: "counter",
@@ -317,6 +323,11 @@ export function createWorkerRegistry(worker: Worker): Registry {
     depth: (emit) => {
       for (const { tenant, shard, link } of eachLink(tenants())) {
         emit(link.depth, tenant.name, shard.label, link.dialect);
+      }
+    },
+    unknown: (emit) => {
+      for (const { tenant, shard, link } of eachLink(tenants())) {
+        emit(link.unknownCount, tenant.name, shard.label, link.dialect);
       }
     },
     failures: (emit) => {

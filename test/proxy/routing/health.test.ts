@@ -52,6 +52,18 @@ describe("a shard is suspected", () => {
     expect(told).toEqual(["n1 refused"]);
   });
 
+  test("when it does not say what became of changes, or when a stand-in on its node does not", () => {
+    route.health.troubled(shard("n1"), "outcomes_unknown", nowMs);
+    route.update(
+      [1, 2, 3].map((n) => ({ node: `n${n}`, address: `h:${n}` })),
+      new Map([["n3", new Map([["n2", "h:4"]])]]),
+    );
+    const standIn = route.shards.find(({ standsInFor }) => standsInFor === "n3")!;
+    route.health.troubled(standIn, "outcomes_unknown", nowMs);
+    route.health.troubled(standIn, "refused", nowMs);
+    expect(told).toEqual(["n1 unconfirmed", "n2 unconfirmed"]);
+  });
+
   test("not when a connection was closed, or two at once", () => {
     failed("n1", "closed_by_shard");
     failed("n1", "closed_by_shard");
