@@ -19,6 +19,7 @@ import { Ledger } from "./ledger/ledger.ts";
 import { MonitorCounters, registerMonitorMetrics } from "./metrics.ts";
 import type { MonitorOptions } from "./options.ts";
 import { Outbox } from "./outbox/outbox.ts";
+import { Owners } from "./outbox/owners.ts";
 import { Reception } from "./outbox/reception.ts";
 import { Driver } from "./speaker/driver.ts";
 import { Election } from "./speaker/election.ts";
@@ -73,7 +74,10 @@ export async function startMonitor(
     name,
     newTerm: () => Buffer.from(secureBytes(12)).toString("hex"),
     monitors: () => [name, ...documents.monitors.keys()],
-    changed: (_, to) => driver.stanceChanged(to),
+    changed: (_, to) => {
+      driver.stanceChanged(to);
+      if (to === "listening") owners.forget();
+    },
   });
   const ledger = new Ledger({
     state,
@@ -102,6 +106,11 @@ export async function startMonitor(
     measured: (measure) => counters.measured(measure),
     maySpeak: () => election.maySpeak,
   });
+  const owners = new Owners({
+    log,
+    cluster: paging.cluster,
+    send: (message) => reception.sendToOwner(message),
+  });
   const driver: Driver = new Driver({
     election,
     documents,
@@ -111,7 +120,7 @@ export async function startMonitor(
     log,
     name,
     conditions: (unixMs) => [
-      ...watchtower.conditions(unixMs),
+      ...owners.settle(watchtower.conditions(unixMs), unixMs),
       ...silentMonitors(monitors, { name, unixMs }),
     ],
     facts: () => reception.facts(),

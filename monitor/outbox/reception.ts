@@ -95,6 +95,23 @@ export class Reception {
     return { isTaken: false, detail: `${name}: ${outcome.failure} ${outcome.detail}`.trim() };
   };
 
+  /** To the owner of a cache: an XMPP address or a URL of theirs. */
+  async sendToOwner(message: { target: string; id: string; body: string }): Promise<boolean> {
+    const { target, id, body } = message;
+    if (!target.startsWith("xmpp:")) {
+      const webhook = new Webhook({ name: "owner", options: { url: target } });
+      const outcome = await webhook.send({ id, to: "owner", body });
+      return outcome.ok;
+    }
+    if (this.link === undefined) return false;
+    const to = target.slice("xmpp:".length);
+    const sending = this.link.send({ id, to, body, wantsReceipt: false, isRoom: false });
+    return sending.then(
+      () => true,
+      () => false,
+    );
+  }
+
   facts(): readonly PagerEvent[] {
     const isUp = this.link?.isUp === true;
     return [{ kind: "link", isUp }, ...(isUp ? this.#present.values() : [])];

@@ -117,8 +117,9 @@ async function throughOneMonitor(
           subject === node && (first?.deliveredAtMs ?? null) !== null,
       );
       receipts.push((notifications[0]?.deliveredAtMs ?? 0) - openedAtMs);
+      monitor.sees([]);
+      await resolve(ward, n);
     }
-    monitor.sees([]);
     const commands: number[] = [];
     for (let n = 0; n < COUNTS.command; n++) {
       const before = alice.messages.length;
@@ -131,6 +132,14 @@ async function throughOneMonitor(
   } finally {
     await ward.close();
   }
+}
+
+/** So many at once would be one incident to a person. */
+async function resolve(ward: Ward, number: number): Promise<void> {
+  const target = String(number).padStart(10, "0");
+  const value = { verb: "resolve", target, by: "token:bench", createdAtMs: Date.now() } as const;
+  await ward.state.commit([{ kind: "order", id: `order-${target}`, value }]);
+  await ward.incident((one) => one.number === number && one.state === "resolved");
 }
 
 async function takeovers(
