@@ -16,6 +16,8 @@
  *   r20 has a fixed rate for that reason, and its latency counts from the moment when a request
  *   was due, so a stall costs all the requests that it kept waiting.
  * - p16 and fixed rates are bimodal: they depend on who falls in step with whom. Look at min-max.
+ * - `view` is the cost of what a proxy tells monitors, `onset` the time from a real fault to a
+ *   condition that pages, `incidents` simulated days (`--hours`) of healthy and of jittery traffic.
  * - `propagation` is no load but 200 changes of the cluster state, `xmpp` the way of a page to its
  *   device, `paging` what the monitor promises from onset to receipt; their tables come last.
  * - Every value is compared with its key. One wrong, missing or failed reply makes the scenario's
@@ -58,12 +60,13 @@ import {
   startStormProxy,
   warmMemward,
 } from "./servers.ts";
+import { benchView, viewText } from "./viewCost.ts";
 import { benchXmpp, xmppText } from "./xmpp.ts";
 
 /** Files of a server besides its sessions: shards, the state, the event loop's own. */
 const OPEN_FILES_EXTRA = 200;
 /** No loads: they have tables of their own. */
-const TABLES = ["propagation", "xmpp", "onset", "incidents", "paging"] as const;
+const TABLES = ["propagation", "xmpp", "view", "onset", "incidents", "paging"] as const;
 /** What a proxy of the arena "crowd" knows. */
 const CREDENTIALS = 100_000;
 /** A storm begins before what it is to disturb, and ends after it. */
@@ -103,13 +106,15 @@ async function main(): Promise<void> {
   if (propagation.length > 0) process.stdout.write(`\n${propagationText(propagation)}\n`);
   const xmpp = isWanted("xmpp", options) ? await benchXmpp() : [];
   if (xmpp.length > 0) process.stdout.write(`\n${xmppText(xmpp)}\n`);
+  const view = isWanted("view", options) ? benchView() : [];
+  if (view.length > 0) process.stdout.write(`\n${viewText(view)}\n`);
   const onset = isWanted("onset", options) ? await benchOnset(options.rounds) : [];
   if (onset.length > 0) process.stdout.write(`\n${onsetText(onset)}\n`);
   const incidents = isWanted("incidents", options) ? benchIncidents(options.hours) : [];
   if (incidents.length > 0) process.stdout.write(`\n${incidentsText(incidents)}\n`);
   const paging = isWanted("paging", options) ? await benchPaging() : [];
   if (paging.length > 0) process.stdout.write(`\n${pagingText(paging)}\n`);
-  const file = { machine, options, results, propagation, xmpp, onset, incidents, paging };
+  const file = { machine, options, results, propagation, xmpp, view, onset, incidents, paging };
   writeFileSync(options.json, `${JSON.stringify(file, null, 1)}\n`);
 }
 

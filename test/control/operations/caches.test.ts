@@ -1,6 +1,7 @@
 /** What can be done to caches, and that every change and its audit record are one. */
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import {
+  cacheChangeInput,
   changeCache,
   createCache,
   deleteCache,
@@ -95,6 +96,26 @@ describe("changing", () => {
     expect(off).toMatchObject({ enabled: false, policies });
     resultOf(await changeCache(desk, OPERATOR, "shop", { enabled: true }));
     expect(await actionsOf(desk)).toEqual(["cache.create", "cache.change", "cache.enable"]);
+  });
+
+  test("alerts: given ones replace, null takes one away, the others stay", async () => {
+    await make("shop");
+    const target = "xmpp:shop@alert.example";
+    await changeCache(desk, OPERATOR, "shop", { alerts: { target, hitRateMin: 0.8 } });
+    const changed = resultOf(
+      await changeCache(desk, OPERATOR, "shop", { alerts: { hitRateMin: null, sessionsMax: 50 } }),
+    );
+    expect(changed.alerts).toEqual({
+      target,
+      hitRateMin: null,
+      memoryUsedMax: null,
+      slowShareMax: null,
+      errorShareMax: null,
+      sessionsMax: 50,
+    });
+    for (const wrong of ["shop@alert.example", "xmpp:shop", "file:///etc/passwd", ""]) {
+      expect(cacheChangeInput.safeParse({ alerts: { target: wrong } }).success).toBe(false);
+    }
   });
 
   test("with a revision that is not the cache's any more: conflict with the current one", async () => {
