@@ -12,6 +12,8 @@ import { shiftAt } from "./rota.ts";
 import { dateText, marked } from "./texts.ts";
 
 const RESEND_AFTER_MS = 5_000;
+/** What the link took back is not given to it again at once, or it would be a loop. */
+export const UNSURE_PAUSE_MS = 1_000;
 /** Who has not answered by then did not pass. */
 const DRILL_MS = 600_000;
 const HANDOVER_MS = 300_000;
@@ -92,7 +94,7 @@ export function drillHeard(turn: Turn, id: MessageId, event: ReceiptEvent, from?
   const drill = turn.drills.edit(key);
   if (event.kind === "accepted") drill.acceptedAtMs ??= turn.nowMs;
   if (event.kind === "unsure" && drill.deliveredAtMs === null) {
-    drill.dueAtMs = turn.nowMs;
+    drill.dueAtMs = turn.nowMs + UNSURE_PAUSE_MS;
     drill.sendings = 0;
   }
   const isReceipt = event.kind === "delivered" || event.kind === "displayed";

@@ -6,7 +6,7 @@
 import { type Incident, incidentId, type Notification } from "../../core/cluster/incidents.ts";
 import type { Turn } from "../incident/turn.ts";
 import type { PagerEvent } from "../incident/types.ts";
-import { drillHeard } from "./drills.ts";
+import { drillHeard, UNSURE_PAUSE_MS } from "./drills.ts";
 import { armOnReceipt, isPaging } from "./levels.ts";
 import { type MessageId, parseMessageId, ROOM } from "./messageId.ts";
 import { deviceOf, moveTo, pagesOf } from "./notifications.ts";
@@ -57,6 +57,9 @@ const HANDLERS: { [K in Kind]: Handler<K> } = {
   unsure: (turn, incident, notification) => {
     turn.note(incident, "unsure", "the link broke off: sent again", notification.person);
     sendAgain(turn, incident, notification);
+    // Once at once; a link that takes nothing though it is up must not turn this into a loop.
+    const isAgain = notification.sendings > 2 && notification.dueAtMs !== null;
+    if (isAgain) notification.dueAtMs = turn.nowMs + UNSURE_PAUSE_MS;
   },
 
   delivered: (turn, incident, notification, { from }) => {

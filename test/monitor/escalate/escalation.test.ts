@@ -237,6 +237,23 @@ describe("the link", () => {
     expect(world.pages()).toContain("bob@36"); // 30 s, and the 6 s without a link.
   });
 
+  test("takes nothing though it is up: tried once at once, then each second, and not for ever", () => {
+    const world = trouble();
+    const refuse = () => {
+      for (const { message } of world.sends().slice(-1)) {
+        world.say({ kind: "unsure", messageId: message.id });
+      }
+    };
+    for (let second = 0; second < 25; second += 1) {
+      refuse();
+      refuse();
+      world.pass(1);
+    }
+    const count = world.sends("alice").length;
+    expect(count).toBeGreaterThan(20);
+    expect(count).toBeLessThan(32);
+  });
+
   test("is down for 10 s with something queued: by the other channels at once", () => {
     const world = quiet();
     world.linkDown();
