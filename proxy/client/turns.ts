@@ -20,6 +20,8 @@ const READ_WORK = 8;
 const READS_PER_TURN_MAX = 8;
 /** So long after another cache was active a cache counts as alone. */
 const CONTENDED_MS = 100;
+/** A login is over sooner: one now and then is no reason to hold a busy cache back. */
+const STRANGER_MS = 10;
 /** More than one read can bring. */
 export const UNBOUNDED = 1 << 30;
 
@@ -34,7 +36,7 @@ export class Turns {
   /** The caches that are behind, with the sessions that wait. */
   readonly #behind: Map<Tenant, TurnTaker[]> = new Map();
   readonly #serveLater = (): void => this.#serve();
-  /** Who came last; null for strangers. */
+  /** The cache whose session was read last. */
   #last: Tenant | null = null;
   #isLimited = false;
   #contendedUntilMs = 0;
@@ -47,7 +49,10 @@ export class Turns {
   /** Commands that a session of `tenant` may run now; 0 or less if it has to wait. */
   grant(session: TurnTaker, tenant: Tenant): number {
     const { nowMs } = this.#loop;
-    if (tenant !== this.#last) this.#anotherCame(tenant);
+    if (tenant !== this.#last) {
+      this.#last = tenant;
+      this.#contend(CONTENDED_MS);
+    }
     if (session.isBehind) return 0;
     if (nowMs >= this.#contendedUntilMs) return this.#alone();
     const { work } = tenant;
@@ -61,13 +66,12 @@ export class Turns {
 
   /** Logins are bounded by their own turns (admission.ts), and so is what strangers may send. */
   strangerCame(): number {
-    if (this.#last !== null) this.#anotherCame(null);
+    this.#contend(STRANGER_MS);
     return UNBOUNDED;
   }
 
-  #anotherCame(who: Tenant | null): void {
-    this.#last = who;
-    this.#contendedUntilMs = this.#loop.nowMs + CONTENDED_MS;
+  #contend(forMs: number): void {
+    this.#contendedUntilMs = Math.max(this.#contendedUntilMs, this.#loop.nowMs + forMs);
     if (!this.#isLimited) this.#limit(true);
   }
 

@@ -29,6 +29,9 @@ const RETRY_MS = 100;
 /** So long an outcome may stay unknown. */
 const FENCE_AFTER_MS = 1_000;
 
+/** Shared by all connections that have none, which is nearly always nearly all of them. */
+const NONE: Map<string, Invalidation> = new Map();
+
 /** The connection that carries them. */
 export interface Carrier {
   readonly dialect: Dialect;
@@ -40,7 +43,7 @@ export interface Carrier {
 
 export class Invalidations {
   readonly #carrier: Carrier;
-  readonly #unknown = new Map<string, Invalidation>();
+  #unknown: Map<string, Invalidation> = NONE;
   #isOverflown = false;
 
   constructor(carrier: Carrier) {
@@ -59,6 +62,7 @@ export class Invalidations {
       this.#isOverflown = true;
       return;
     }
+    if (this.#unknown === NONE) this.#unknown = new Map();
     // What is on its way may be before this mutation: its answer says nothing.
     this.#unknown.delete(name);
     const sinceMs = before?.isRepeat === false ? before.sinceMs : nowMs;
@@ -97,7 +101,7 @@ export class Invalidations {
 
   /** The shard is emptied, or gone: nothing of it will be read again. */
   clear(): void {
-    this.#unknown.clear();
+    this.#unknown = NONE;
     this.#isOverflown = false;
   }
 

@@ -9,10 +9,11 @@
 import assert from "node:assert/strict";
 
 const SIZE_START = 1024;
+const EMPTY = Buffer.alloc(0);
 
 export class KeyTrail {
   /** Made when the first mutation comes: most connections of a thousand caches never have one. */
-  #bytes: Buffer = Buffer.alloc(0);
+  #bytes: Buffer = EMPTY;
   #head = 0;
   #tail = 0;
 
