@@ -5,7 +5,7 @@
  */
 import { Command } from "../../core/protocol/command.ts";
 import type { Request } from "../../core/protocol/request.ts";
-import type { Effect } from "../routing/trackedChange.ts";
+import type { Effect } from "../routing/follow.ts";
 
 const ERASE: Effect = { kind: "erase", always: false };
 const DELETE: Effect = { kind: "erase", always: true };

@@ -10,15 +10,10 @@ import { Header, loudOpcode } from "../../core/protocol/binary.ts";
 import { COMMANDS, Command } from "../../core/protocol/command.ts";
 import type { Request } from "../../core/protocol/request.ts";
 import { settleFailed } from "../routing/failure.ts";
+import { type Effect, keyTokenOf } from "../routing/follow.ts";
 import type { CommandSink, Link } from "../routing/link.ts";
 import type { KeyPlace, Route, ShardLinks } from "../routing/route.ts";
-import {
-  type Effect,
-  HELD_SIZE_MAX,
-  held,
-  keyTokenOf,
-  TrackedChange,
-} from "../routing/trackedChange.ts";
+import { HELD_SIZE_MAX, held, TrackedChange } from "../routing/trackedChange.ts";
 import { MissingValue, type ReadWish, TrackedRead } from "../routing/trackedRead.ts";
 import { effectOf } from "./effect.ts";
 import { openSlot, WAIT } from "./execute.ts";
@@ -126,7 +121,7 @@ export function dropTracked(session: Session, key: Buffer, wire: Buffer): void {
   };
   session.unsentChangeCount++;
   const { hash } = route.locate(key, 0, key.length);
-  if (!route.isBusyFor({ linkDrained: begin }, hash)) begin();
+  if (!route.busy.isBusyFor({ linkDrained: begin }, hash)) begin();
 }
 
 // ---- reading ------------------------------------------------------------------------------
@@ -198,7 +193,7 @@ export function isBehindChange(session: Session): boolean {
 
 /** One change of a key at a time, so that none finds its token gone because of our own. */
 function mustWaitForChange(session: Session, route: Route, place: KeyPlace): boolean {
-  return place.second !== null && route.isBusyFor(session, place.hash);
+  return place.second !== null && route.busy.isBusyFor(session, place.hash);
 }
 
 // ---- bytes --------------------------------------------------------------------------------

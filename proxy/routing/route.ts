@@ -14,18 +14,12 @@ import {
   hashKey,
   type WeightedNode,
 } from "../../core/cluster/continuum.ts";
+import { BusyKeys } from "./busyKeys.ts";
 import { Histogram } from "./counters.ts";
 import { Flights } from "./flights.ts";
 import { Health, type HealthEvents, type Trouble } from "./health.ts";
 import { HEDGE_AFTER_MS, Hedges } from "./hedges.ts";
-import {
-  DEADLINE_MS,
-  Link,
-  type LinkFailure,
-  type LinkOptions,
-  type LinkOwner,
-  type LinkWaiter,
-} from "./link.ts";
+import { DEADLINE_MS, Link, type LinkFailure, type LinkOptions, type LinkOwner } from "./link.ts";
 
 export interface ShardTarget {
   node: string;
@@ -204,8 +198,8 @@ export class Route {
   /** Reads are shared even while all shards are in. */
   #isShared = false;
   #isExternal = false;
-  /** Keys whose second copy is being changed, by hash, and who waits for that. */
-  readonly #busy: Map<number, { count: number; waiters: LinkWaiter[] }> = new Map();
+  /** Keys that are being changed in both copies. */
+  readonly busy: BusyKeys = new BusyKeys();
   readonly #place: KeyPlace = {
     hash: 0,
     first: null,
@@ -395,34 +389,16 @@ export class Route {
     return standIn === undefined || standIn.isOut ? null : standIn;
   }
 
-  /** True while the key of `hash` is being changed in both copies; `waiter` is told when not. */
-  isBusyFor(waiter: LinkWaiter, hash: number): boolean {
-    const busy = this.#busy.get(hash);
-    if (busy === undefined) return false;
-    busy.waiters.push(waiter);
-    return true;
-  }
-
   /** A change of the key of `hash` begins, in both copies or only in one. */
   changeBegins(hash: number, isInBoth: boolean): void {
     this.flights?.keyChanges(hash);
-    if (!isInBoth) return;
-    const busy = this.#busy.get(hash);
-    if (busy === undefined) this.#busy.set(hash, { count: 1, waiters: [] });
-    else busy.count++;
+    if (isInBoth) this.busy.begin(hash);
   }
 
   /** It is about to be acknowledged, or given up. */
   changeEnds(hash: number, isInBoth: boolean): void {
     this.flights?.keyChanges(hash);
-    const busy = isInBoth ? this.#busy.get(hash) : undefined;
-    if (busy === undefined || --busy.count > 0) return;
-    this.#busy.delete(hash);
-    if (busy.waiters.length === 0) return;
-    // In the middle of a shard's replies: go on when they are done.
-    setImmediate(() => {
-      for (const waiter of busy.waiters) waiter.linkDrained();
-    });
+    if (isInBoth) this.busy.end(hash);
   }
 
   retire(): void {

@@ -53,6 +53,7 @@ import {
   startEmbeddedStore,
   startMemwardProxy,
   startMemwardUp,
+  startMemwardWithCopies,
   startMemwardWithPrefix,
   startPeerProxy,
   startPeerStore,
@@ -166,6 +167,10 @@ const START: Record<Arena, (shards: readonly string[]) => Promise<Pair>> = {
     peer: await startPeerProxy(shards),
   }),
   prefix: startMemwardWithPrefix,
+  copies: async (shards) => ({
+    subject: await startMemwardWithCopies(shards),
+    peer: await startMemwardProxy(shards),
+  }),
   alone: async (shards) => ({ subject: await startMemwardProxy(shards), peer: undefined }),
   storm: async (shards) => {
     const subject = await startStormProxy(shards);
@@ -284,6 +289,7 @@ function selectScenarios(options: Options): Scenario[] {
 const isForPeers = (scenario: Scenario): boolean =>
   scenario.arena !== "alone" &&
   scenario.arena !== "prefix" &&
+  scenario.arena !== "copies" &&
   scenario.load.dialect === "text" &&
   !scenario.freshServers;
 

@@ -8,10 +8,20 @@ import type { Counts, Load } from "./generator.ts";
 /**
  * Who is compared: two proxies before the same memcacheds, two stores behind unix sockets, the
  * proxy process of a whole `memward up` with nutcracker, Memward's proxy with nobody, or with itself
- * by sessions with a key prefix and without, a proxy in the storm of another cache with the same
+ * by sessions with a key prefix and without, a cache with two copies of each key with one that has
+ * one, a proxy in the storm of another cache with the same
  * proxy in calm, or a proxy that knows 100,000 credentials with one that knows one.
  */
-export type Arena = "proxy" | "store" | "up" | "alone" | "prefix" | "storm" | "limited" | "crowd";
+export type Arena =
+  | "proxy"
+  | "store"
+  | "up"
+  | "alone"
+  | "prefix"
+  | "copies"
+  | "storm"
+  | "limited"
+  | "crowd";
 
 /** What another cache does meanwhile on the subject's proxy. */
 export type Storm = { command: "run" | "logins"; load: Load };
@@ -145,6 +155,9 @@ export const SCENARIOS: readonly Scenario[] = [
     peerLoad: { ...single, dialect: "binary" },
     arena: "prefix",
   },
+  { ...text("c50", "two copies, single get", single, [cpu()]), arena: "copies" },
+  { ...text("cm16", "two copies, multi-get of 16", multiget, [cpu()]), arena: "copies" },
+  { ...text("cs50", "two copies, 10 % sets, 100 B", mixed, [cpu()]), arena: "copies" },
   {
     ...text("idle", "10,000 idle sessions, logged in", idle, [
       { metric: "rssKb", unit: "RSS MB", scale: MB_PER_KB, compare: "value", atMost: 110 },

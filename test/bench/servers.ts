@@ -93,16 +93,22 @@ export async function startMemwardWithPrefix(
 
 const KEY_PREFIX = "tenant-a:";
 
+/** A proxy whose cache has two copies of each key. */
+export async function startMemwardWithCopies(shards: readonly string[]): Promise<Server> {
+  return (await startProxyFor(shards, [""], [], 2))[0]!;
+}
+
 /** One proxy with a credential for each of the key prefixes, and `more` in its state. */
 async function startProxyFor(
   shards: readonly string[],
   keyPrefixes: readonly string[],
   more: readonly Change[] = [],
+  copies: 1 | 2 = 1,
 ): Promise<Server[]> {
   const dataDir = newDataDir();
   const logins = keyPrefixes.map((keyPrefix) => ({ ...newCredential(), keyPrefix }));
   await seedState(dataDir, [
-    cacheChange(),
+    cacheChange(CACHE, {}, copies),
     ...logins.map(({ username, digest, keyPrefix }) =>
       credentialChange(username, digest, CACHE, keyPrefix),
     ),
@@ -268,10 +274,10 @@ async function shardAddress(dataDir: string, running: Running): Promise<string> 
 
 const nodeName = (index: number): string => `node-${index + 1}`;
 
-const cacheChange = (cache = CACHE, limits = {}): Change => ({
+const cacheChange = (cache = CACHE, limits = {}, copies: 1 | 2 = 1): Change => ({
   kind: "cache",
   id: cache,
-  value: { name: cache, bytes: CACHE_BYTES, limits, createdAtMs: clock.unixMs() },
+  value: { name: cache, bytes: CACHE_BYTES, limits, copies, createdAtMs: clock.unixMs() },
 });
 
 const credentialChange = (
