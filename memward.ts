@@ -3,7 +3,7 @@
  * knows every role; each is loaded when its command runs, so a process pays for what it does and
  * nothing else. Flags, help and the commands of the admin API are in `cli`.
  */
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { enableCompileCache } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -58,6 +58,7 @@ const LOAD = {
   controlOpenApi: () => import("./control/api/openapi.ts"),
   monitor: () => import("./monitor/main.ts"),
   monitorOptions: () => import("./monitor/options.ts"),
+  drilled: () => import("./monitor/config/drilled.ts"),
   health: () => import("./control/health.ts"),
   proxy: () => import("./proxy/main.ts"),
   proxyOptions: () => import("./proxy/options.ts"),
@@ -140,7 +141,8 @@ that is busy. With --control it asks the admin API of a whole cluster.`,
     run: async ({ config }, words) => {
       const path = config ?? words[0];
       if (path === undefined) throw await refusal("memward config check needs --config FILE");
-      await readConfig(String(path));
+      const { checked } = await readConfig(String(path));
+      await checkDrills(String(path), checked);
       print(`${path} is valid\n`);
       return 0;
     },
@@ -373,6 +375,34 @@ async function checkedMonitor(file: unknown): Promise<Checked<Options | undefine
   const checked = checkMonitorSection(section, clock.unixMs());
   if (!checked.ok) return { ok: false, problems: [...checked.problems] };
   return { ok: true, value: checked.section };
+}
+
+/** Whether people are known to be reachable, as far as the state says. Throws `Refusal`. */
+async function checkDrills(path: string, checked: ConfigFile): Promise<void> {
+  const people = Object.keys((checked.monitor?.["people"] ?? {}) as object);
+  if (people.length === 0) return;
+  const { dataDir = ".memward", state: url = "sqlite", etcd = {} } = checked;
+  const statePath = join(dataDir, "state.db");
+  const { drilledOf, lookAtDrills } = await LOAD.drilled();
+  const warn = (text: string) => process.stderr.write(`memward: warning: ${text}\n`);
+  const told = ({ where, message }: Problem) => warn(`${path}: ${where}: ${message}`);
+  // Looking must not make a state where there is none.
+  if (url === "sqlite" && !existsSync(statePath)) {
+    return drilledOf(people, []).warnings.forEach(told);
+  }
+  const { openState } = await LOAD.state();
+  const state = await openState({ url, path: statePath, etcd, troubled: () => {} });
+  try {
+    const { warnings, problems } = await lookAtDrills(state, people);
+    warnings.forEach(told);
+    const found = problems.map((one) => ({ ...one, where: `${path}: ${one.where}` }));
+    if (found.length > 0) throw await problemsRefusal(found);
+  } catch (error) {
+    if ((error as Error).name !== "StateUnavailable") throw error;
+    warn(`drills were not looked at: ${(error as Error).message}`);
+  } finally {
+    await state.close();
+  }
 }
 
 async function roleFromFile(path: string): Promise<Options> {
