@@ -5,9 +5,9 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { favour } from "../harness/cluster.ts";
 import { type Memward, startMemward } from "../harness/memward.ts";
 import { freePort } from "../harness/ports.ts";
+import { favour } from "../harness/processes.ts";
 import { Starvation } from "../harness/starvation.ts";
 import { memjs, textClient } from "./programs.ts";
 

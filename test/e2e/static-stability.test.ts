@@ -7,7 +7,8 @@
 import { existsSync, statSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { Cluster, favour, type Member } from "../harness/cluster.ts";
+import { Cluster, type Member } from "../harness/cluster.ts";
+import { favour } from "../harness/processes.ts";
 import { Starvation } from "../harness/starvation.ts";
 import { describeWith } from "./suite.ts";
 

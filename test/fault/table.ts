@@ -7,8 +7,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { clock } from "../../core/runtime/clock.ts";
 import { seededRandom } from "../../core/runtime/random.ts";
 import { spreadOf } from "../bench/statistics.ts";
-import { Cluster, favour } from "../harness/cluster.ts";
+import { Cluster } from "../harness/cluster.ts";
 import { Network } from "../harness/network.ts";
+import { favour } from "../harness/processes.ts";
 import { type Operation, Pace } from "./pace.ts";
 
 const PROXIES = 3;

@@ -4,7 +4,6 @@
  * (a cache, a credential) is written into the state.
  */
 import { readFileSync, writeFileSync } from "node:fs";
-import { constants, setPriority } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { digestOf } from "../../core/cluster/credentials.ts";
@@ -16,7 +15,7 @@ import { Etcd } from "./etcd.ts";
 import { type Login, logInText, spawnMemward } from "./memward.ts";
 import { hostOfNode, type Network } from "./network.ts";
 import { freePort } from "./ports.ts";
-import { type Running, temporaryFolder, waitForListener } from "./processes.ts";
+import { favour, type Running, temporaryFolder, waitForListener } from "./processes.ts";
 import { connect, type Wire } from "./wire.ts";
 
 const READY_DEADLINE_MS = 30_000;
@@ -114,18 +113,6 @@ export class Member {
   async stop(): Promise<number | null> {
     this.#isKept = false;
     return this.#running.stop();
-  }
-}
-
-/**
- * A shard that says nothing for 250 ms is not waited for, and on a machine that is busy with other
- * tests that happens to any process: these go first, where we may say so.
- */
-export function favour(pid: number): void {
-  try {
-    setPriority(pid, constants.priority.PRIORITY_HIGH);
-  } catch {
-    // Only root may: then the machine had better be calm.
   }
 }
 

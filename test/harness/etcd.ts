@@ -6,7 +6,7 @@ import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { freePort } from "./ports.ts";
-import { find, Running, waitForListener } from "./processes.ts";
+import { favour, find, Running, waitForListener } from "./processes.ts";
 
 const MEMORY = "/dev/shm";
 
@@ -73,6 +73,8 @@ export class Etcd {
   }
 
   #spawn(): Running {
-    return new Running("etcd", find("etcd") ?? "etcd", this.#args);
+    const running = new Running("etcd", find("etcd") ?? "etcd", this.#args);
+    favour(running.pid);
+    return running;
   }
 }

@@ -5,6 +5,7 @@
  * their option `nodeHosts`, nutcracker by its list of servers; nodes know nothing of it.
  */
 import { type ChildProcess, fork } from "node:child_process";
+import { favour } from "./processes.ts";
 
 /** What can be wrong with a link. Without any of them it is healthy. */
 export const LINK_FAULTS = [
@@ -51,6 +52,7 @@ export class Network {
       stdio: ["ignore", "inherit", "inherit", "ipc"],
       execArgv: ["--disable-warning=ExperimentalWarning"],
     });
+    favour(this.#relay.pid ?? 0);
     this.#relay.on("message", (answer: Answer) => {
       this.#asked.get(answer.id)?.(answer);
       this.#asked.delete(answer.id);

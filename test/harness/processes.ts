@@ -6,7 +6,7 @@
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import { accessSync, chmodSync, constants, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createConnection } from "node:net";
-import { hostname, tmpdir } from "node:os";
+import { hostname, constants as os, setPriority, tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { freePort } from "./ports.ts";
@@ -107,6 +107,18 @@ export class Running {
     alive.delete(this);
     this.#exitCode = code;
     return code;
+  }
+}
+
+/**
+ * A shard that says nothing for 250 ms is not waited for, and on a machine that is busy with other
+ * tests that happens to any process: these go first, where we may say so.
+ */
+export function favour(pid: number): void {
+  try {
+    setPriority(pid, os.priority.PRIORITY_HIGH);
+  } catch {
+    // Only root may: then the machine had better be calm.
   }
 }
 
