@@ -27,8 +27,18 @@ export class BusyKeys {
     this.#byHash.delete(hash);
     if (busy.waiters.length === 0) return;
     // In the middle of a shard's replies: go on when they are done.
-    setImmediate(() => {
-      for (const waiter of busy.waiters) waiter.linkDrained();
-    });
+    setImmediate(() => this.#wake(hash, busy.waiters));
+  }
+
+  /** One after the other, until one changes the key: the rest waits for that. */
+  #wake(hash: number, waiters: readonly LinkWaiter[]): void {
+    for (const [index, waiter] of waiters.entries()) {
+      const busy = this.#byHash.get(hash);
+      if (busy !== undefined) {
+        busy.waiters = [...waiters.slice(index), ...busy.waiters];
+        return;
+      }
+      waiter.linkDrained();
+    }
   }
 }

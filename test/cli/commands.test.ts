@@ -78,6 +78,11 @@ describe("what is asked of the API:", () => {
       "POST /v1/caches",
       { name: "app", bytes: 2_684_354_560, limits: { sessionsMax: null, valueSizeMax: 1024 } },
     ],
+    [
+      "cache create app --plan 1gb --copies 2 --single-flight always",
+      "POST /v1/caches?wait=applied",
+      { name: "app", plan: "1gb", copies: 2, policies: { singleFlight: "always" } },
+    ],
     ["cache resize app --size 300mb", "PATCH /v1/caches/app?wait=applied", { bytes: 314_572_800 }],
     [
       "cache change app --unanswered-read error",

@@ -87,6 +87,14 @@ describe("changing", () => {
     expect(changed).toMatchObject({ plan: "custom", bytes: 33 * MB, limits: { sessionsMax: 100 } });
   });
 
+  test("not the copies: they are as they were when it was made", async () => {
+    const two = await createCache(desk, OPERATOR, { name: "two", plan: "25mb", copies: 2 });
+    expect(resultOf(two)).toMatchObject({ copies: 2 });
+    expect(resultOf(await changeCache(desk, OPERATOR, "two", { plan: "1gb" })).copies).toBe(2);
+    expect(cacheChangeInput.safeParse({ copies: 1 }).success).toBe(false);
+    expect(await make("one")).toMatchObject({ copies: 1 });
+  });
+
   test("policies and enabled; what is as wished already writes nothing", async () => {
     const { revision } = await make("shop");
     const same = await changeCache(desk, OPERATOR, "shop", { enabled: true, plan: "25mb" });

@@ -279,3 +279,42 @@ describe("the ketama dialect is nutcracker's ketama with murmur", () => {
     },
   );
 });
+
+describe("the second copy of a key", () => {
+  const KEYS = Array.from({ length: 3_000 }, (_, index) => Buffer.from(`key-${index}`));
+  const pairs = (continuum: Continuum): [number, number][] =>
+    KEYS.map((key) => {
+      const hash = hashKey(key, 0, key.length);
+      return [continuum.owner(hash), continuum.secondOwner(hash)];
+    });
+  const nodes = (...zones: string[]) => zones.map((zone, index) => ({ name: `n${index}`, zone }));
+
+  test("is on another node, and every node has some", () => {
+    const found = pairs(new Continuum(nodes("", "", "", "")));
+    expect(found.every(([owner, second]) => owner !== second && second >= 0)).toBe(true);
+    for (const node of [0, 1, 2, 3]) {
+      const share = found.filter(([, second]) => second === node).length / found.length;
+      expect(share).toBeGreaterThan(0.15);
+      expect(share).toBeLessThan(0.35);
+    }
+  });
+
+  test("is in another zone, if there is one", () => {
+    const zones = ["a", "a", "b", "b", "b"];
+    const found = pairs(new Continuum(nodes(...zones)));
+    expect(found.every(([owner, second]) => zones[owner] !== zones[second])).toBe(true);
+  });
+
+  test("is nowhere while there is one node", () => {
+    expect(pairs(new Continuum(nodes("")))[0]).toEqual([0, -1]);
+  });
+
+  test("a node that joins takes keys from the pairs, and moves none between the others", () => {
+    const [before, after] = [nodes("a", "b", "a"), nodes("a", "b", "a", "b")].map((some) =>
+      pairs(new Continuum(some)),
+    ) as [[number, number][], [number, number][]];
+    for (const [index, pair] of after.entries()) {
+      expect(pair.every((node) => node === 3 || before[index]!.includes(node))).toBe(true);
+    }
+  });
+});

@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { Continuum } from "../../../core/cluster/continuum.ts";
 import {
+  bytesOf,
   NODE_COUNT_MIN,
   type PlacementNode,
   placeShards,
@@ -170,3 +171,8 @@ function movedShare(before: readonly string[], after: readonly string[]): number
   }
   return moved / probes;
 }
+
+test("two copies of each key take twice the bytes of a cache", () => {
+  expect(bytesOf({ bytes: 100 * MIB, copies: 1 })).toBe(100 * MIB);
+  expect(bytesOf({ bytes: 100 * MIB, copies: 2 })).toBe(200 * MIB);
+});
