@@ -20,6 +20,7 @@ import {
   goneFindings,
   memoryFindings,
   slowNodeFindings,
+  starvedFindings,
   stateFindings,
 } from "./detect/standing.ts";
 import { ClusterWatch } from "./observe/cluster.ts";
@@ -109,10 +110,12 @@ export class Watchtower {
     const premises = stateFindings(facts, this.#premises.disk, unixMs);
     if (!facts.isLoaded) return premises;
     const cells = this.#sightings.cells();
+    const { starved } = this.#sightings;
     const matrix = judgeMatrix(
       {
         cells: cells.filter((cell) => !this.#isLeaving(cell)),
         commonTicks: this.#sightings.commonTicks(),
+        starved,
         confirmed: new Set([
           ...facts.ejections.keys(),
           ...[...facts.suspicions.values()].map(({ cache, node }) => `${cache}/${node}`),
@@ -127,6 +130,7 @@ export class Watchtower {
     const findings = [
       ...matrix,
       ...this.#silentProxies(nowMs),
+      ...starvedFindings(starved),
       ...(this.#prober?.findings() ?? []),
       ...goneFindings(facts, unixMs),
       ...downFindings(facts, cells, { probeCache: PROBE_CACHE, hasNodes }),

@@ -91,6 +91,7 @@ export async function startProxy(
   const views = new ViewCollector(directory);
   const viewers = new Viewers({
     proxy: options.name,
+    isStarved: () => first.starvation.isStarved,
     collect: ({ isAnew }) => {
       const own = views.collect({ isAnew, nowMs: clock.nowMs() });
       return Promise.all([own, ...others.map((other) => other.view({ isAnew }))]);

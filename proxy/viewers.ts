@@ -14,6 +14,7 @@ const UNREAD_SIZE_MAX = 4 * 1024 * 1024;
 
 export interface ViewersParts {
   proxy: string;
+  isStarved(): boolean;
   /** What each worker sees; undefined of one that is too busy to answer. */
   collect(ask: { isAnew: boolean }): Promise<(readonly CacheSeen[] | undefined)[]>;
 }
@@ -61,6 +62,7 @@ export class Viewers {
     const view: ProxyView = {
       proxy: this.#parts.proxy,
       atMs: clock.unixMs(),
+      isStarved: this.#parts.isStarved(),
       silentWorkers: answers.length - parts.length,
       caches: joinViews(parts),
     };

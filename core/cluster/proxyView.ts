@@ -58,6 +58,8 @@ export const proxyView = z.strictObject({
   proxy: z.string(),
   /** Milliseconds since 1970. */
   atMs: z.int(),
+  /** Its machine has too little CPU: whoever looks slow from there may be well. */
+  isStarved: z.boolean().default(false),
   /** Workers that did not answer in time: their figures are missing. */
   silentWorkers: count,
   caches: z.array(cacheSeen),

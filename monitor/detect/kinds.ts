@@ -28,6 +28,7 @@ export const KINDS = {
   link: row("warn", 0, "one proxy is slow towards one shard that others find well"),
   proxyUnreachable: row("crit", 0, "clients cannot log in to a proxy, or get no answer"),
   proxySilent: row("warn", 500, "a proxy lives in the state but streams no view"),
+  proxyStarved: row("warn", 10_000, "the machine of a proxy has too little CPU"),
   proxyGone: row("crit", 0, "a proxy has ended without being told to"),
   nodeGone: row("crit", 2_000, "a node that has shards is not there"),
   cacheDown: row("crit", 2_000, "no shard of a cache can be used"),

@@ -35,6 +35,8 @@ export interface Matrix {
   readonly cells: readonly Cell[];
   /** By proxy: ticks in which most nodes were slow at the same time. */
   readonly commonTicks: ReadonlyMap<string, number>;
+  /** Proxies whose machines have too little CPU: what looks slow to them counts if confirmed. */
+  readonly starved: ReadonlySet<string>;
   /** `<cache>/<node>` of shards that canaries of a proxy found sick, too. */
   readonly confirmed: ReadonlySet<string>;
   /** `<proxy>/<node>` where our own canaries fail or are slow. */
@@ -46,7 +48,8 @@ export interface Matrix {
 
 type Sick = { cells: Cell[]; seenBy: number };
 
-export function judgeMatrix(matrix: Matrix, nowMs: number): Finding[] {
+export function judgeMatrix(seen: Matrix, nowMs: number): Finding[] {
+  const matrix = withPatience(seen);
   const shards = groupBy(matrix.cells, ({ cache, node }) => `${cache}/${node}`);
   const sick = new Map<string, Sick>();
   const links: Cell[] = [];
@@ -67,6 +70,20 @@ export function judgeMatrix(matrix: Matrix, nowMs: number): Finding[] {
   );
   if (!isNetwork) return [...columns, ...rows];
   return [networkFinding(matrix, [...columns, ...rows], nowMs), ...columns, ...rows];
+}
+
+/** A machine without CPU sees everything late; canaries that are compared with others do not err. */
+function withPatience(matrix: Matrix): Matrix {
+  const { cells, commonTicks, starved, confirmed } = matrix;
+  if (starved.size === 0) return matrix;
+  return {
+    ...matrix,
+    cells: cells.map((cell) => {
+      const isSure = !starved.has(cell.proxy) || confirmed.has(`${cell.cache}/${cell.node}`);
+      return isSure ? cell : { ...cell, badTicks: Math.min(cell.badTicks, cell.deadTicks) };
+    }),
+    commonTicks: new Map([...commonTicks].filter(([proxy]) => !starved.has(proxy))),
+  };
 }
 
 function hasWitness({ confirmed, probedBad }: Matrix, { proxy, cache, node }: Cell): boolean {
@@ -164,11 +181,12 @@ function linkFinding(
 }
 
 /** One proxy sees most of its nodes slow, and most others show at least signs of it. */
-function isCommonToMost({ commonTicks, cells }: Matrix): boolean {
-  const proxies = new Set(cells.map(({ proxy }) => proxy));
+function isCommonToMost({ commonTicks, cells, starved }: Matrix): boolean {
+  const all = new Set(cells.map(({ proxy }) => proxy));
+  const proxies = [...all].filter((proxy) => !starved.has(proxy));
   const ticks = [...commonTicks.values()];
   const likely = ticks.filter((count) => count >= LIKELY_TICKS_MIN);
-  return ticks.some((count) => count >= BAD_TICKS_MIN) && likely.length * 2 >= proxies.size;
+  return ticks.some((count) => count >= BAD_TICKS_MIN) && likely.length * 2 >= proxies.length;
 }
 
 /** One proxy sees most of its nodes slow, and no other does. */

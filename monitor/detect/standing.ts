@@ -197,6 +197,14 @@ export function slowNodeFindings(
   });
 }
 
+export function starvedFindings(starved: ReadonlySet<string>): Finding[] {
+  return [...starved].map((subject) => ({
+    kind: "proxyStarved",
+    subject,
+    summary: `the machine of ${subject} has too little CPU: it and what it sees are late`,
+  }));
+}
+
 function shardsByNode(shards: ClusterFacts["shards"]): Map<string, string[]> {
   const byNode = new Map<string, string[]>();
   for (const [id, { node }] of shards) {

@@ -49,6 +49,7 @@ type Trace = {
 class Row {
   line = 0;
   lastLineAtMs = 0;
+  isStarved = false;
   common = 0;
   readonly traces = new Map<string, Trace>();
   /** Latency buckets by node, older ones fading. */
@@ -58,6 +59,7 @@ class Row {
   add(view: ProxyView, nowMs: number): void {
     this.line++;
     this.lastLineAtMs = nowMs;
+    this.isStarved = view.isStarved;
     for (const cache of view.caches) {
       for (const shard of cache.shards) {
         if (shard.standsInFor === "") this.#see(cache.id, shard);
@@ -171,6 +173,12 @@ export class Sightings {
       }
     }
     return cells;
+  }
+
+  /** Proxies whose machines have too little CPU. */
+  get starved(): Set<string> {
+    const starved = [...this.#rows].filter(([, { isStarved }]) => isStarved);
+    return new Set(starved.map(([proxy]) => proxy));
   }
 
   commonTicks(): Map<string, number> {

@@ -91,12 +91,13 @@ export class Watched {
     }
   }
 
-  /** Nothing is wrong for `calmMs`. */
+  /** Nothing that pages is wrong for `calmMs`. */
   async calm(calmMs = 1_000, limitMs = 90_000): Promise<void> {
     const deadlineMs = performance.now() + limitMs;
     let calmSinceMs = performance.now();
     for (;;) {
-      const wrong = this.conditions().map(conditionKey);
+      const paging = this.conditions().filter(({ severity }) => severity === "crit");
+      const wrong = paging.map(conditionKey);
       const now = performance.now();
       if (wrong.length > 0) calmSinceMs = now;
       if (now - calmSinceMs >= calmMs) return;

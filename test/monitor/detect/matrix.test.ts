@@ -20,6 +20,7 @@ function matrixOf(
   return {
     cells,
     commonTicks: new Map(),
+    starved: new Set(),
     confirmed: new Set(),
     probedBad: new Set(),
     probeCache: "memward-monitor",
@@ -104,6 +105,20 @@ describe("a verdict", () => {
     expect(keysOf(matrixOf(SHARDS, rows, common("p1", "p2")))).toEqual(["network:all"]);
     expect(keysOf(matrixOf(SHARDS, rows, common("p1")))).toEqual(["proxy:p1"]);
     expect(keysOf(matrixOf(SHARDS, { p1: none }, common("p1")))).toEqual(["network:all"]);
+  });
+
+  test("of a proxy without CPU counts when canaries confirm it, or nothing is answered", () => {
+    const rows = { p1: [20, 0, 0, 0], p2: [20, 0, 0, 0] };
+    const starved = new Set(["p1", "p2"]);
+    expect(keysOf(matrixOf(SHARDS, rows, { starved }))).toEqual([]);
+    const confirmed = new Set(["c1/n1"]);
+    expect(keysOf(matrixOf(SHARDS, rows, { starved, confirmed }))).toEqual(["shard:c1/n1"]);
+    const { cells } = matrixOf(SHARDS, rows);
+    const dead = cells.map((cell) => ({ ...cell, deadTicks: cell.badTicks }));
+    expect(keysOf(matrixOf(SHARDS, rows, { starved, cells: dead }))).toEqual(["shard:c1/n1"]);
+    const commonTicks = new Map([...starved].map((proxy) => [proxy, 20] as const));
+    const none = { p1: [0, 0, 0, 0], p2: [0, 0, 0, 0] };
+    expect(keysOf(matrixOf(SHARDS, none, { starved, commonTicks }))).toEqual([]);
   });
 
   test("names a cache for people, and says who saw it", () => {

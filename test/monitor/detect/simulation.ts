@@ -225,7 +225,13 @@ export class Simulation {
     );
     const { isCommonMode } = detector;
     const cache = { id: CACHE, isCommonMode, hits: 0, misses: 0, errors: 0, sessions: 1, shards };
-    return { proxy: `proxy-${proxy + 1}`, atMs: this.#nowMs, silentWorkers: 0, caches: [cache] };
+    return {
+      proxy: `proxy-${proxy + 1}`,
+      atMs: this.#nowMs,
+      isStarved: false,
+      silentWorkers: 0,
+      caches: [cache],
+    };
   }
 
   #judge(): void {
@@ -235,6 +241,7 @@ export class Simulation {
       {
         cells,
         commonTicks: this.#sightings.commonTicks(),
+        starved: new Set(),
         confirmed: new Set(),
         probedBad: new Set(),
         probeCache: "",

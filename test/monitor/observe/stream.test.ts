@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { VIEW_LINE_SIZE_MAX } from "../../../core/cluster/proxyView.ts";
 import { LineReader, viewOf } from "../../../monitor/observe/stream.ts";
 
-const VIEW = { proxy: "p1", atMs: 1, silentWorkers: 0, caches: [] };
+const VIEW = { proxy: "p1", atMs: 1, isStarved: false, silentWorkers: 0, caches: [] };
 
 test("lines come in any pieces", () => {
   const lines: string[] = [];
