@@ -30,6 +30,7 @@ const UPKEEP_INTERVAL_MS = TICK_MS;
 /** So many sessions since the last time are a storm, and so long without a command is calm. */
 const STORM_SESSION_COUNT = 1000;
 const CALM_MS = 1000;
+const IDLE_LOOK_MS = 1_000;
 const RETRY_DELAY_MS = 10;
 const DRAIN_INTERVAL_MS = 5;
 /** On a starved machine shards get so many times longer before they are fenced. */
@@ -65,6 +66,7 @@ export class Worker {
   #acceptedBefore = 0;
   #acceptedWhenTidied = 0;
   #calmSinceMs = 0;
+  #lookedAtLinksMs = 0;
 
   constructor(options: ProxyOptions, state: FollowedState, events: WorkerEvents) {
     this.#options = options;
@@ -177,6 +179,7 @@ export class Worker {
     this.starvation.tick(loop.nowMs, UPKEEP_INTERVAL_MS);
     this.#sweep.patience = this.starvation.isStarved ? STARVED_PATIENCE : 1;
     for (const { route } of directory.tenants.values()) route.health.tick(loop.nowMs);
+    this.#closeIdleLinks();
     const openedBeforeMs = loop.nowMs - this.#options.loginTimeoutSeconds * 1000;
     for (const session of anonymous) {
       if (session.openedAtMs > openedBeforeMs) break; // Sets keep the order of arrival.
@@ -184,6 +187,16 @@ export class Worker {
     }
     if (loop.unsentSize + loop.keptSize > HELD_SIZE_MAX) this.#closeHoarder();
     this.#tidyAfterStorm();
+  }
+
+  /** Connections to shards that nobody uses: every second those of all caches are looked at. */
+  #closeIdleLinks(): void {
+    const { loop, directory } = this.services;
+    if (loop.nowMs < this.#lookedAtLinksMs + IDLE_LOOK_MS) return;
+    this.#lookedAtLinksMs = loop.nowMs;
+    for (const { route } of directory.tenants.values()) {
+      for (const shard of route.shards) shard.closeIfIdle(loop.nowMs);
+    }
   }
 
   /** A storm of new sessions leaves tens of MB of garbage; the calm after it is the time to go. */

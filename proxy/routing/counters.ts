@@ -13,9 +13,11 @@ const BOUNDS_MS = Float64Array.from(LATENCY_BOUNDS_SECONDS, (seconds) => seconds
 export class Histogram {
   readonly counts: Float64Array = new Float64Array(BOUNDS_MS.length + 1);
   sumMs = 0;
+  count = 0;
 
   observe(durationMs: number): void {
     this.sumMs += durationMs;
+    this.count++;
     let i = 0;
     while (i < BOUNDS_MS.length && durationMs > BOUNDS_MS[i]!) i++;
     this.counts[i]!++;

@@ -80,9 +80,12 @@ const COMMON_COUNTS_FACTOR = 2;
 
 export class Detector {
   readonly #members: Member[];
+  /** The verdict on a group of which nothing was slow. */
+  readonly #nobody: readonly undefined[];
   #commonTicksLeft = 0;
 
   constructor(memberCount: number) {
+    this.#nobody = Array.from({ length: memberCount }, () => undefined);
     this.#members = Array.from({ length: memberCount }, () => new Member());
   }
 
@@ -95,9 +98,10 @@ export class Detector {
    * Takes in one tick and tells, for each shard, by which rule it is an outlier now. A single shard
    * has nobody to be compared with and never is one.
    */
-  tick(ticks: readonly ShardTick[]): (Outlier | undefined)[] {
+  tick(ticks: readonly ShardTick[]): readonly (Outlier | undefined)[] {
     assert(ticks.length === this.#members.length);
-    for (const [index, member] of this.#members.entries()) member.add(ticks[index]!);
+    for (let index = 0; index < ticks.length; index++) this.#members[index]!.add(ticks[index]!);
+    if (this.isCalm && this.#members.every(({ isSpotless }) => isSpotless)) return this.#nobody;
     this.#watchCommonMode();
     return this.#members.map((member, index) => {
       const found = RULES.find((rule) => this.#breaks(rule, member, index));
@@ -147,34 +151,63 @@ export class Detector {
   }
 }
 
+/** What happened in the last ticks of a window, kept up to date with each tick. */
+class Sums {
+  readonly ticks: number;
+  count = 0;
+  slow = 0;
+  slowTicks = 0;
+
+  constructor(ticks: number) {
+    this.ticks = ticks;
+  }
+}
+
 /** The last ten seconds of one shard. */
 class Member {
   readonly #counts = new Float64Array(HISTORY_TICKS);
   readonly #slows = new Float64Array(HISTORY_TICKS);
   readonly #isSlow = new Uint8Array(HISTORY_TICKS);
+  readonly #windows: readonly Sums[] = RULES.map(({ windowTicks }) => new Sums(windowTicks));
   readonly #verdicts: (Outlier | undefined)[] = [];
   #waiting = 0;
   #at = 0;
 
   add({ completedCount, slowCount, waitingSlowCount }: ShardTick): void {
     this.#at = (this.#at + 1) % HISTORY_TICKS;
+    const isSlow = slowCount + waitingSlowCount > 0 ? 1 : 0;
+    for (const sums of this.#windows) {
+      const gone = (this.#at - sums.ticks + HISTORY_TICKS) % HISTORY_TICKS;
+      sums.count += completedCount - this.#counts[gone]!;
+      sums.slow += slowCount - this.#slows[gone]!;
+      sums.slowTicks += isSlow - this.#isSlow[gone]!;
+    }
     this.#counts[this.#at] = completedCount;
     this.#slows[this.#at] = slowCount;
-    this.#isSlow[this.#at] = slowCount + waitingSlowCount > 0 ? 1 : 0;
+    this.#isSlow[this.#at] = isSlow;
     // Those who wait are counted as of now: once answered they are in the counts above.
     this.#waiting = waitingSlowCount;
   }
 
+  #sums(ticks: number): Sums {
+    return this.#windows.find((sums) => sums.ticks === ticks)!;
+  }
+
   count(ticks: number): number {
-    return this.#sum(this.#counts, ticks) + this.#waiting;
+    return this.#sums(ticks).count + this.#waiting;
   }
 
   slow(ticks: number): number {
-    return this.#sum(this.#slows, ticks) + this.#waiting;
+    return this.#sums(ticks).slow + this.#waiting;
   }
 
   slowTicks(ticks: number): number {
-    return this.#sum(this.#isSlow, ticks);
+    return this.#sums(ticks).slowTicks;
+  }
+
+  /** Nothing of it was slow for as long as it is remembered, or is now. */
+  get isSpotless(): boolean {
+    return this.#waiting === 0 && this.#windows.every(({ slowTicks }) => slowTicks === 0);
   }
 
   share(ticks: number): number {
@@ -188,18 +221,11 @@ class Member {
 
   /** One odd tick proves nothing: two of the last three do. */
   judge(found: Outlier | undefined): Outlier | undefined {
+    if (found === undefined && !this.isSuspect) return undefined;
     this.#verdicts.push(found);
     if (this.#verdicts.length > VERDICT_TICKS) this.#verdicts.shift();
     const positive = this.#verdicts.filter((verdict) => verdict !== undefined);
     return positive.length >= VERDICTS_MIN ? positive.at(-1) : undefined;
-  }
-
-  #sum(values: Float64Array | Uint8Array, ticks: number): number {
-    let sum = 0;
-    for (let back = 0; back < ticks; back++) {
-      sum += values[(this.#at - back + HISTORY_TICKS) % HISTORY_TICKS]!;
-    }
-    return sum;
   }
 }
 

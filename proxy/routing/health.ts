@@ -75,6 +75,11 @@ export class Health {
   #detector: Detector | null = null;
   #watched: Watched[] = [];
   #idleTicks = 0;
+  /** Ticks that were skipped, which the detector has yet to hear of. */
+  #quietTicks = 0;
+  #answeredCount = 0;
+  /** As they were when they were watched last; `update` makes another list. */
+  #shards: readonly ShardLinks[] = [];
   readonly #suspectedAtMs = new Map<string, number>();
   /** When connections broke last, by node; at most BREAKS_MAX of each. */
   readonly #brokeAtMs = new Map<string, number[]>();
@@ -105,6 +110,10 @@ export class Health {
   /** Every TICK_MS. */
   tick(nowMs: number): void {
     this.#route.tick(nowMs);
+    if (this.#isQuiet()) {
+      this.#quietTicks++;
+      return;
+    }
     this.#watchShards();
     this.#compare(nowMs);
     for (const { shard } of this.#watched) {
@@ -114,6 +123,26 @@ export class Health {
       }
     }
     this.#trustAgain(nowMs);
+  }
+
+  /**
+   * Nothing was asked since the last tick, nothing is waited for and nobody suspected: of a
+   * thousand caches most are, most of the time, and a look at their counters is all they cost.
+   */
+  #isQuiet(): boolean {
+    const { shards } = this.#route;
+    let answeredCount = 0;
+    let isWaiting = false;
+    for (let i = 0; i < shards.length; i++) {
+      const { text, binary, latency } = shards[i]!;
+      answeredCount += latency.count;
+      isWaiting ||= text.depth + binary.depth > 0;
+      isWaiting ||= Math.max(text.timeoutsInRow, binary.timeoutsInRow) >= TIMEOUTS_MAX;
+    }
+    const isUnchanged = answeredCount === this.#answeredCount && shards === this.#shards;
+    this.#answeredCount = answeredCount;
+    if (isWaiting || !isUnchanged || this.#suspectedAtMs.size > 0) return false;
+    return this.#detector?.isCalm !== false;
   }
 
   /** Most of the shards are slow at the same time. */
@@ -139,6 +168,8 @@ export class Health {
 
   /** The detector begins anew when other shards are in routing than before. */
   #watchShards(): void {
+    if (this.#shards === this.#route.shards) return;
+    this.#shards = this.#route.shards;
     const shards = this.#route.shards.filter((one) => one.standsInFor === null && !one.isOut);
     const isSame =
       shards.length === this.#watched.length &&
@@ -158,6 +189,7 @@ export class Health {
     this.#setDeadline(usualMs);
     if (this.#detector === null) return;
     this.slowMs = slowFrom(usualMs);
+    this.#catchUp();
     const ticks = this.#watched.map((watched) => watched.tick(this.slowMs));
     // A cache that is idle for as long as the detector remembers costs a look at its counters.
     this.#idleTicks = ticks.every(isIdle) ? this.#idleTicks + 1 : 0;
@@ -174,6 +206,15 @@ export class Health {
       watched.outlierTicks++;
       this.#suspect(watched.shard.node, "slow", nowMs);
     }
+  }
+
+  /** Quiet ticks were like any other in which nothing happens. */
+  #catchUp(): void {
+    const nothing = this.#watched.map(() => NOTHING);
+    for (let left = Math.min(this.#quietTicks, HISTORY_TICKS); left > 0; left--) {
+      this.#detector?.tick(nothing);
+    }
+    this.#quietTicks = 0;
   }
 
   /** While all are slow together, or this machine is, giving up early makes it worse. */
@@ -207,6 +248,8 @@ export class Health {
     }
   }
 }
+
+const NOTHING: ShardTick = { completedCount: 0, slowCount: 0, waitingSlowCount: 0 };
 
 const isIdle = ({ completedCount, waitingSlowCount }: ShardTick): boolean =>
   completedCount === 0 && waitingSlowCount === 0;
@@ -245,16 +288,21 @@ class Watched {
 /** The latencies of a shard in calm times; a slow rot must not teach it. */
 class Usual {
   readonly #counts = new Float64Array(BOUNDS_MS.length + 1);
+  #total = 0;
 
   learn(completed: Float64Array): void {
+    let total = 0;
     for (let bucket = 0; bucket < completed.length; bucket++) {
-      this.#counts[bucket] = this.#counts[bucket]! * (1 - FORGET_PER_TICK) + completed[bucket]!;
+      const count = this.#counts[bucket]! * (1 - FORGET_PER_TICK) + completed[bucket]!;
+      this.#counts[bucket] = count;
+      total += count;
     }
+    this.#total = total;
   }
 
   /** What this share of operations does not exceed, in milliseconds; undefined if too few are known. */
   quantileMs(share: number): number | undefined {
-    const total = this.#counts.reduce((sum, count) => sum + count, 0);
+    const total = this.#total;
     if (total < USUAL_COUNT_MIN) return undefined;
     let bucket = 0;
     let below = this.#counts[0]!;

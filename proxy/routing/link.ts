@@ -6,6 +6,7 @@
  *              |               |            |         ^
  *              +---------------+------------+---------+  any failure, with a reason
  *     any of them -> ejected -> idle                     while its shard is out of routing
+ *     ready -> idle                                      unused for a minute
  *
  * A fresh connection proves itself with `version` (binary: NOOP) before traffic goes out. After a
  * failure nothing is tried until a fully jittered delay has passed; commands fail at once
@@ -54,6 +55,10 @@ const DEADLINE_TOTAL_MS = 1000;
 /** A connection on which nothing comes back for so long is given up. */
 const STALL_MS = 1000;
 const CONNECT_TIMEOUT_MS = 1000;
+/** A thousand caches have thousands of connections, most of which carry little. */
+const FIFO_LENGTH_START = 32;
+/** A connection that nobody has used for so long is closed; the next command opens another. */
+const IDLE_MS = 60_000;
 const DEPTH_MAX = 16 * 1024;
 const RECONNECT_DELAY_MS_MIN = 10;
 const RECONNECT_DELAY_MS_MAX = 1000;
@@ -158,7 +163,7 @@ export class Link implements Connecting, Carrier, CommandSink {
   #state: LinkState = "idle";
   #connection: Connection | null = null;
   /** Slots in flight: `#fifo[n & mask]` for n in [#head, #tail). Negative: given up (see below). */
-  #fifo: Int32Array = new Int32Array(256);
+  #fifo: Int32Array = new Int32Array(FIFO_LENGTH_START);
   #head = 0;
   #tail = 0;
   /** Entries before it are given up or answered: the sweep starts here. */
@@ -486,6 +491,16 @@ export class Link implements Connecting, Carrier, CommandSink {
     this.timeoutsInRow = 0;
     this.drained();
     this.#options.owner.linkFailed(reason);
+  }
+
+  /** Nobody has asked for anything for a while. */
+  closeIfIdle(nowMs: number): void {
+    const connection = this.#connection;
+    if (this.#state !== "ready" || connection === null || this.depth > 0) return;
+    if (nowMs - this.#progressAtMs < IDLE_MS || this.#unknown.count > 0) return;
+    this.#connection = null;
+    this.#transition("idle", "unused");
+    connection.destroy();
   }
 
   /** The shard is out of routing: nothing is sent until `readmit`. */

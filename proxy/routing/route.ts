@@ -126,6 +126,11 @@ export class ShardLinks implements LinkOwner {
     this.#troubled(this, "outcomes_unknown");
   }
 
+  closeIfIdle(nowMs: number): void {
+    this.text.closeIfIdle(nowMs);
+    this.binary.closeIfIdle(nowMs);
+  }
+
   retire(): void {
     this.text.retire();
     this.binary.retire();

@@ -32,7 +32,8 @@ export type Target = {
   /** From the call of the program until clients could connect, in milliseconds. */
   startMs?: number;
   plain?: string;
-  login?: { address: string; username: string; password: string };
+  /** `count` logins: sessions take username-0, username-1, … in turn. */
+  login?: { address: string; username: string; password: string; count?: number };
 };
 
 export type Timing = { seconds: number; warmup: number; seed: number };
@@ -95,6 +96,7 @@ export async function buildGenerator(folder: string): Promise<Generator> {
         command,
         ...["--target", address],
         ...(login === undefined ? [] : ["--username", login.username]),
+        ...(login?.count === undefined ? [] : ["--logins", String(login.count)]),
         ...["--pids", target.pids.join(",")],
         ...["--seconds", String(timing.seconds), "--warmup", String(timing.warmup)],
         ...["--seed", String(timing.seed)],

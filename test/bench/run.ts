@@ -51,6 +51,7 @@ import {
   type Server,
   startCrowdedProxy,
   startEmbeddedStore,
+  startManyCaches,
   startMemwardProxy,
   startMemwardUp,
   startMemwardWithCopies,
@@ -70,6 +71,8 @@ const OPEN_FILES_EXTRA = 200;
 const TABLES = ["propagation", "xmpp", "view", "onset", "incidents", "paging"] as const;
 /** What a proxy of the arena "crowd" knows. */
 const CREDENTIALS = 100_000;
+/** And one of the arena "caches". */
+const CACHES = 1_000;
 /** A storm begins before what it is to disturb, and ends after it. */
 const STORM_LEAD_SECONDS = 0.5;
 
@@ -180,6 +183,7 @@ const START: Record<Arena, (shards: readonly string[]) => Promise<Pair>> = {
     const subject = await startStormProxy(shards, STORM_LIMITS);
     return { subject, peer: subject };
   },
+  caches: () => startManyCaches(CACHES),
   crowd: async (shards) => ({
     subject: await startCrowdedProxy(shards, CREDENTIALS),
     peer: await startMemwardProxy(shards),
@@ -196,7 +200,8 @@ async function startPeers(arena: Arena, shards: readonly string[]): Promise<Pair
 async function fill(generator: Generator, pair: Pair, load: Load): Promise<void> {
   const timing = { seconds: 0, warmup: 0, seed: 0 };
   for (const server of [pair.subject, pair.peer, pair.subject.storm]) {
-    if (server === undefined) continue;
+    // The shards of many caches are those of the peer: what it stores they have.
+    if (server === undefined || server.login?.count !== undefined) continue;
     const problems = problemsOf(await generator("fill", server, load, timing));
     if (problems.length > 0)
       throw new Error(`${pair.subject.name} was not filled: ${problems.join()}`);
@@ -290,6 +295,7 @@ const isForPeers = (scenario: Scenario): boolean =>
   scenario.arena !== "alone" &&
   scenario.arena !== "prefix" &&
   scenario.arena !== "copies" &&
+  scenario.arena !== "caches" &&
   scenario.load.dialect === "text" &&
   !scenario.freshServers;
 

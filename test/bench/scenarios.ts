@@ -9,7 +9,8 @@ import type { Counts, Load } from "./generator.ts";
  * Who is compared: two proxies before the same memcacheds, two stores behind unix sockets, the
  * proxy process of a whole `memward up` with nutcracker, Memward's proxy with nobody, or with itself
  * by sessions with a key prefix and without, a cache with two copies of each key with one that has
- * one, a proxy in the storm of another cache with the same
+ * one, a proxy of a thousand caches with one of a single cache, a proxy in the storm of another
+ * cache with the same
  * proxy in calm, or a proxy that knows 100,000 credentials with one that knows one.
  */
 export type Arena =
@@ -21,7 +22,8 @@ export type Arena =
   | "copies"
   | "storm"
   | "limited"
-  | "crowd";
+  | "crowd"
+  | "caches";
 
 /** What another cache does meanwhile on the subject's proxy. */
 export type Storm = { command: "run" | "logins"; load: Load };
@@ -79,6 +81,8 @@ const mixed: Load = { ...single, setPercent: 10 };
 const large: Load = { ...mixed, valueSize: VALUE_SIZE_LARGE };
 const many: Load = { ...single, sessions: SESSIONS_MANY };
 const fixedRate: Load = { ...mixed, rate: 20_000 };
+/** A thousand small applications, each with its own few requests. */
+const applications: Load = { ...mixed, sessions: SESSIONS_MANY, sources: SOURCES };
 const idle: Load = { ...single, sessions: SESSIONS_IDLE, sources: SOURCES };
 const logins: Load = { ...single, sessions: LOGINS_AT_ONCE, sources: SOURCES };
 
@@ -209,6 +213,18 @@ export const SCENARIOS: readonly Scenario[] = [
     command: "logins",
     load: { ...logins, dialect: "binary" },
     peerLoad: { ...logins, dialect: "binary" },
+  },
+  {
+    ...text("caches1000", "1,000 caches beside one, 4,000/s", { ...applications, rate: 4_000 }, [
+      cpu(1.15),
+      { metric: "rssKb", unit: "RSS MB", scale: MB_PER_KB, compare: "value" },
+      p99(),
+    ]),
+    arena: "caches",
+  },
+  {
+    ...text("caches1000-full", "the same in a closed loop", applications, [cpu(1.15)]),
+    arena: "caches",
   },
   {
     ...text("start", "proxy starts with 100,000 credentials", logins, [

@@ -53,9 +53,12 @@ export async function warmMemward(): Promise<void> {
 }
 
 /** `-t 1`: one thread each, so that they do not take the cores from the proxy under test. */
-export async function startShards(): Promise<{ addresses: string[]; stop(): Promise<unknown> }> {
-  const args = ["-t", "1", "-m", "256"];
-  const shards = [await startMemcached({ args }), await startMemcached({ args })];
+export async function startShards(
+  count = 2,
+): Promise<{ addresses: string[]; stop(): Promise<unknown> }> {
+  // A connection for each cache, of which there may be thousands.
+  const args = ["-t", "1", "-m", "256", "-c", "8192"];
+  const shards = await Promise.all(Array.from({ length: count }, () => startMemcached({ args })));
   return {
     addresses: shards.map((shard) => shard.address),
     stop: () => Promise.all(shards.map((shard) => shard.stop())),
@@ -158,6 +161,38 @@ export async function startStormProxy(
   const storm = { pids, plain: "", login: { address: login?.address ?? "", username, password } };
   const stop = (): Promise<unknown> => Promise.all([server.stop(), others.stop()]);
   return { ...server, storm, stop };
+}
+
+/**
+ * Two proxies before the same three memcacheds: one of a thousand caches, each with a login, and one
+ * of a single cache. All caches have their shards on these memcacheds, with connections of their own.
+ */
+export async function startManyCaches(
+  cacheCount: number,
+): Promise<{ subject: Server; peer: Server }> {
+  const shards = await startShards(3);
+  const { username, password, digest } = newCredential();
+  const caches = Array.from({ length: cacheCount }, (_, index) => {
+    const cache = `cache-${index}`;
+    return [
+      cacheChange(cache),
+      credentialChange(`${username}-${index}`, digest, cache),
+      ...shards.addresses.map((address, shard) => shardChange(address, shard, cache)),
+    ];
+  });
+  const subject = await startMemwardProxy(shards.addresses, caches.flat());
+  const peer = await startMemwardProxy(shards.addresses);
+  const address = subject.login?.address ?? "";
+  const { plain: _, ...alone } = peer;
+  return {
+    subject: {
+      name: subject.name,
+      pids: subject.pids,
+      login: { address, username, password, count: cacheCount },
+      stop: () => Promise.all([subject.stop(), shards.stop()]),
+    },
+    peer: alone,
+  };
 }
 
 /** A proxy that knows so many credentials more than the one that is used. */

@@ -271,29 +271,29 @@ static void binary_put_multiget(buffer_t *out, const request_t *requests, int co
 }
 
 /* The first set of a text connection; the value is the password. */
-static void put_text_login(buffer_t *out) {
+static void put_text_login(buffer_t *out, const char *username) {
     char rest[32];
     snprintf(rest, sizeof rest, " 0 0 %zu\r\n", strlen(options.password));
     put_string(out, "set ");
-    put_string(out, options.username);
+    put_string(out, username);
     put_string(out, rest);
     put_string(out, options.password);
     put_string(out, "\r\n");
 }
 
 /* SASL PLAIN (RFC 4616): no authorization identity, NUL, username, NUL, password. */
-void put_login(buffer_t *out) {
+void put_login(buffer_t *out, const char *username) {
     if (strcmp(options.dialect, "text") == 0) {
-        put_text_login(out);
+        put_text_login(out, username);
         return;
     }
     static const char mechanism[] = "PLAIN";
     size_t mechanism_size = strlen(mechanism);
-    size_t message_size = 2 + strlen(options.username) + strlen(options.password);
+    size_t message_size = 2 + strlen(username) + strlen(options.password);
     put_header(out, OPCODE_SASL_AUTH, mechanism_size, 0, mechanism_size + message_size, 0);
     put_string(out, mechanism);
     append(out, "", 1);
-    put_string(out, options.username);
+    put_string(out, username);
     append(out, "", 1);
     put_string(out, options.password);
 }

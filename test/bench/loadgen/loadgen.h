@@ -29,6 +29,7 @@ typedef struct {
     const char *target; /* HOST:PORT or unix:/path */
     const char *dialect;
     const char *username; /* NULL: no login */
+    int login_count;      /* sessions log in as NAME-0, NAME-1, ... in turn; 0: as NAME */
     const char *password; /* from LOADGEN_PASSWORD; an argument would show in `ps` */
     const char *prefix;
     int session_count;
@@ -123,7 +124,7 @@ void die(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2))
 const dialect_t *find_dialect(const char *name);
 void prepare_values(void);
 bool value_is_of_key(const reply_t *reply, uint32_t key);
-void put_login(buffer_t *out);
+void put_login(buffer_t *out, const char *username);
 
 /* session.c */
 extern const dialect_t *dialect;

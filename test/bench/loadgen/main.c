@@ -44,6 +44,7 @@ static const struct {
     {"--target", TEXT, &options.target, "HOST:PORT or unix:/path (127.0.0.1:11211)"},
     {"--dialect", TEXT, &options.dialect, "text, meta or binary (text)"},
     {"--username", TEXT, &options.username, "a login; the password is in LOADGEN_PASSWORD"},
+    {"--logins", INTEGER, &options.login_count, "that many logins in turn: NAME-0, NAME-1, ... (0)"},
     {"--sessions", INTEGER, &options.session_count, "connections, one batch outstanding each (50)"},
     {"--sources", INTEGER, &options.source_count, "spread over addresses 127.0.0.101.. (1)"},
     {"--batch", INTEGER, &options.batch_size, "pipelined requests per batch, at most 64 (1)"},

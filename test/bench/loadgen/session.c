@@ -108,7 +108,11 @@ void dial(session_t *session) {
     session->started_ns = monotonic_ns();
     opening_count += 1;
     if (options.username != NULL) {
-        put_login(&session->out);
+        char username[256];
+        bool is_numbered = options.login_count > 0;
+        snprintf(username, sizeof username, is_numbered ? "%s-%d" : "%s", options.username,
+                 is_numbered ? session->index % options.login_count : 0);
+        put_login(&session->out, username);
     }
     struct epoll_event event = {.events = EPOLLIN | EPOLLOUT, .data.ptr = session};
     epoll_ctl(epoll_fd, EPOLL_CTL_ADD, session->fd, &event);

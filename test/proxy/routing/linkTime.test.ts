@@ -205,3 +205,28 @@ describe("after a failure", () => {
     expectNothingLeft(at.rig, link);
   });
 });
+
+describe("a connection that nobody uses", () => {
+  test("is closed after a minute, is no failure, and the next command opens another", async () => {
+    const link = at.rig.newLink(at.shard.address, "text");
+    const client = await at.rig.newClient();
+    client.send(link, "get", "get a\r\n");
+    const first = await at.shard.nextValid();
+    await first.takeText("get a\r\n");
+    link.closeIfIdle(at.rig.loop.nowMs + 61_000);
+    expect(link.state, "a command is in flight").toBe("ready");
+    first.write("END\r\n");
+    await heard(client, "END\r\n");
+    link.closeIfIdle(at.rig.loop.nowMs + 59_000);
+    expect(link.state).toBe("ready");
+    link.closeIfIdle(at.rig.loop.nowMs + 61_000);
+    expect(link.state).toBe("idle");
+    client.send(link, "get", "get b\r\n");
+    const second = await at.shard.nextValid();
+    await second.takeText("get b\r\n");
+    second.write("END\r\n");
+    await heard(client, "END\r\nEND\r\n");
+    expect(failures(link)).toEqual([]);
+    expectNothingLeft(at.rig, link);
+  });
+});
