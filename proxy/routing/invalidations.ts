@@ -6,7 +6,8 @@
  *
  *     set k ... deadline -> delete k         behind it on the same connection: once is enough
  *     set k ... broken   -> delete k         on the next one, where it may be faster than the set,
- *               500 ms later delete k        so it is repeated when that has come or gone
+ *               500 ms later delete k        so it is repeated when that has come or gone (50 ms,
+ *                                            where the shard has closed the connection itself)
  *     1 s without any answer               -> the shard has to be fenced
  *
  * The client was told of an error long ago: an old value and none are equally right. How many there
@@ -24,6 +25,8 @@ const COUNT_MAX = 16 * 1024;
 const BATCH_MAX = 1024;
 /** What a connection that is gone has left in networks and queues has come by then, or never will. */
 const REPEAT_MS = 500;
+/** The same where the shard itself has ended the connection: it had read what there was. */
+const REPEAT_CLOSED_MS = 50;
 /** After a try that failed. */
 const RETRY_MS = 100;
 /** So long an outcome may stay unknown. */
@@ -79,6 +82,13 @@ export class Invalidations {
     }
   }
 
+  /** The other side has ended that connection. */
+  closedByShard(serial: number): void {
+    for (const one of this.#unknown.values()) {
+      if (one.serial === serial) one.repeatMs = REPEAT_CLOSED_MS;
+    }
+  }
+
   /** Sends what is due; true while any outcome is unknown. */
   send(nowMs: number): boolean {
     let left = BATCH_MAX;
@@ -126,6 +136,7 @@ class Invalidation implements Gather {
   isUnderWay = false;
   /** It was deleted once; what is unknown is whether the mutation came after that. */
   isRepeat = false;
+  repeatMs = REPEAT_MS;
   dueAtMs: number;
   readonly #all: Invalidations;
   readonly #key: Buffer;
@@ -162,7 +173,7 @@ class Invalidation implements Gather {
     }
     if (this.isRepeat || this.#sentOn === this.serial) return this.#all.done(this);
     this.isRepeat = true;
-    this.dueAtMs = this.#nowMs + REPEAT_MS;
+    this.dueAtMs = this.#nowMs + this.repeatMs;
   }
 
   fail(): void {

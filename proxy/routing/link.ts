@@ -483,6 +483,7 @@ export class Link implements Connecting, Carrier, CommandSink {
     }
     this.wasSent = true;
     if (!wasSent) this.#unknown.neverSent(this.serial);
+    else if (CLOSED_BY_SHARD.has(reason)) this.#unknown.closedByShard(this.serial);
     this.#trail.clear();
     this.#expired = this.#head;
     // One that is out is emptied before it returns, and one that is retired never does.
@@ -539,6 +540,8 @@ export class Link implements Connecting, Carrier, CommandSink {
     }
   }
 }
+
+const CLOSED_BY_SHARD: ReadonlySet<LinkFailure> = new Set(["closed_by_shard", "reset"]);
 
 /** Where a failure leads; the others lead to waiting for the next try. */
 const STATE_AFTER: Partial<Record<LinkFailure, LinkState>> = {

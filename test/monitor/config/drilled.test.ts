@@ -14,7 +14,10 @@ test("who never had a drill is a warning, who passed none is a problem", () => {
     drill("carol", "waiting"),
   ];
   const { warnings, problems } = drilledOf(["alice", "bob", "carol", "dave"], drills);
-  expect(warnings.map(({ where }) => where)).toEqual(["monitor.people.carol", "monitor.people.dave"]);
+  expect(warnings.map(({ where }) => where)).toEqual([
+    "monitor.people.carol",
+    "monitor.people.dave",
+  ]);
   expect(problems.map(({ where }) => where)).toEqual(["monitor.people.bob"]);
   expect(problems[0]?.message).toBe("failed every drill: memward alert test bob");
 });

@@ -104,15 +104,31 @@ describe("a mutation whose connection broke", () => {
     await next.takeText("delete b\r\n");
     next.write("DELETED\r\n");
     await until("it was answered", () => link.depth === 0);
-    later(link, 100);
+    later(link, 20);
     await quiet();
     expect(next.received.length).toBe(0);
-    later(link, 500);
+    later(link, 50);
     await next.takeText("delete b\r\n");
     next.write("NOT_FOUND\r\n");
     await until("it is known", () => link.unknownCount === 0);
     expect(at.rig.unknownCount).toBe(0);
     expectNothingLeft(at.rig, link);
+  });
+
+  test("waits longer for what was on its way where it was us who gave up", async () => {
+    const { link, connection } = await setInFlight();
+    later(link, 251);
+    later(link, 800);
+    const next = await at.shard.nextValid();
+    await next.takeText("delete b\r\n");
+    next.write("DELETED\r\n");
+    await until("it was answered", () => link.depth === 0);
+    later(link, 400);
+    await quiet();
+    expect(next.received.length).toBe(0);
+    later(link, 200);
+    await next.takeText("delete b\r\n");
+    connection.socket.destroy();
   });
 
   test("is tried again after an error", async () => {
