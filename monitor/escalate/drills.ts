@@ -17,7 +17,7 @@ export const UNSURE_PAUSE_MS = 1_000;
 /** Who has not answered by then did not pass. */
 const DRILL_MS = 600_000;
 const HANDOVER_MS = 300_000;
-/** Older drills of a person are deleted. */
+/** Older drills of a person are deleted, but for the last that was passed. */
 const DRILLS_KEPT_MAX = 30;
 const OPEN_SHOWN_MAX = 5;
 
@@ -30,7 +30,10 @@ export function beginDrill(turn: Turn, request: Request): Drill | undefined {
   const own = drillsOf(turn, person);
   const isWaiting = own.some((one) => one.state === "waiting" && one.purpose === purpose);
   if ((purpose === "drill" && isWaiting) || turn.drills.get(id) !== undefined) return undefined;
-  for (const old of own.slice(0, -(DRILLS_KEPT_MAX - 1))) turn.drills.delete(drillId(old));
+  // The last one that was passed says that the way is good, however many handovers came since.
+  const passed = own.findLast((one) => one.purpose === "drill" && one.state === "passed");
+  const older = own.slice(0, -(DRILLS_KEPT_MAX - 1)).filter((one) => one !== passed);
+  for (const old of older) turn.drills.delete(drillId(old));
   return turn.drills.put(id, {
     ...request,
     state: "waiting",

@@ -5,9 +5,12 @@
  */
 import assert from "node:assert/strict";
 import {
+  type Drill,
   type Incident,
   incidentId,
   NOTIFICATION_STATES,
+  type Person,
+  type Silence,
   shownId,
 } from "../../../core/cluster/incidents.ts";
 import { RECORDS } from "../../../core/cluster/records.ts";
@@ -84,6 +87,14 @@ export class World {
   /** Checks cost more than steps; long simulations do them now and then. */
   checkEvery = 1;
   steps = 0;
+  /** What was written, as the cluster state would hold it. */
+  readonly records = {
+    incident: new Map<string, Incident>(),
+    silence: new Map<string, Silence>(),
+    drill: new Map<string, Drill>(),
+    person: new Map<string, Person>(),
+    order: new Map<string, never>(),
+  };
 
   constructor(paging: PagingConfig = manual(), nowMs = START) {
     this.paging = paging;
@@ -99,6 +110,10 @@ export class World {
     if (isChecked) deepFreeze(before);
     const { state, changes, effects } = step(before, event, this.nowMs, this.paging);
     this.state = state;
+    for (const { kind, id, value } of changes) {
+      if (value === null) this.records[kind].delete(id);
+      else (this.records[kind] as Map<string, typeof value>).set(id, value);
+    }
     if (isChecked) {
       checkChanges(before, state, changes);
       checkEffects(before, state, effects);
@@ -145,9 +160,17 @@ export class World {
 
   /** The process is killed and another one loads what was written. */
   restart(): void {
-    const { incidents, silences, drills, people } = this.state;
-    const written = JSON.parse(JSON.stringify({ incidents, silences, drills, people }));
-    this.state = pagerOf(written);
+    const { incident, silence, drill, person } = this.records;
+    const newest = [...incident.keys()].sort().at(-1);
+    const isNeeded = ([id, { resolvedAtMs }]: [string, Incident]) =>
+      id === newest || resolvedAtMs === null || resolvedAtMs > this.nowMs - 600_000;
+    const written = {
+      incidents: Object.fromEntries([...incident].filter(isNeeded)),
+      silences: Object.fromEntries(silence),
+      drills: Object.fromEntries(drill),
+      people: Object.fromEntries(person),
+    };
+    this.state = pagerOf(JSON.parse(JSON.stringify(written)));
     this.say({ kind: "tookOver" });
   }
 
