@@ -15,7 +15,10 @@ const KEY_COUNT = 100;
 const backends = async (memward: Memward): Promise<Role[]> =>
   (await memward.status()).roles.filter(({ role }) => role === "backend");
 const shardPids = (nodes: readonly Role[]): number[] =>
-  nodes.flatMap(({ shards = [] }) => shards.map(({ pid }) => pid));
+  nodes.flatMap(({ shards = [] }) =>
+    // The monitor has a cache of its own.
+    shards.filter(({ cache }) => cache === "default").map(({ pid }) => pid),
+  );
 
 /** Until all roles are ready and `check` holds. */
 async function soon(memward: Memward, check: (nodes: Role[]) => boolean): Promise<Role[]> {

@@ -120,13 +120,15 @@ describe("a mutation whose connection broke", () => {
     later(link, 251);
     later(link, 800);
     const next = await at.shard.nextValid();
+    await until("it is ready", () => link.state === "ready");
+    later(link, 1_200);
     await next.takeText("delete b\r\n");
     next.write("DELETED\r\n");
     await until("it was answered", () => link.depth === 0);
-    later(link, 400);
+    later(link, 1_300);
     await quiet();
     expect(next.received.length).toBe(0);
-    later(link, 200);
+    later(link, 2_500);
     await next.takeText("delete b\r\n");
     connection.socket.destroy();
   });
@@ -181,7 +183,7 @@ describe("an outcome that stays unknown", () => {
     await at.shard.stop();
     for (let i = 0; i < 9; i++) later(link, 100);
     expect(at.rig.unknownCount).toBe(0);
-    later(link, 200);
+    later(link, 2_500);
     expect(at.rig.unknownCount).toBe(1);
     link.eject();
     expect(link.unknownCount).toBe(0);
