@@ -10,8 +10,8 @@ import type { Counts, Load } from "./generator.ts";
  * proxy process of a whole `memward up` with nutcracker, Memward's proxy with nobody, or with itself
  * by sessions with a key prefix and without, a cache with two copies of each key with one that has
  * one, a proxy of a thousand caches with one of a single cache, a proxy in the storm of another
- * cache with the same
- * proxy in calm, or a proxy that knows 100,000 credentials with one that knows one.
+ * cache with the same proxy in calm, or a proxy that knows 100,000 credentials with one that knows
+ * one.
  */
 export type Arena =
   | "proxy"
