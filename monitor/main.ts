@@ -2,10 +2,11 @@
  * The monitor role: sees what is wrong, agrees with the other monitors on who speaks, tells people
  * and listens to them. Wiring only. Without people it opens and logs incidents all the same.
  */
+import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { MonitorWatch } from "../core/cluster/monitors.ts";
 import { Presence } from "../core/cluster/presence.ts";
-import type { ClusterState } from "../core/cluster/state.ts";
+import type { Change, ClusterState } from "../core/cluster/state.ts";
 import { clock, every } from "../core/runtime/clock.ts";
 import type { Logger } from "../core/runtime/log.ts";
 import { createRegistry } from "../core/runtime/metrics.ts";
@@ -21,9 +22,11 @@ import type { MonitorOptions } from "./options.ts";
 import { Outbox } from "./outbox/outbox.ts";
 import { Owners } from "./outbox/owners.ts";
 import { Reception } from "./outbox/reception.ts";
+import { type Relayed, relayed } from "./outbox/relay.ts";
 import { Driver } from "./speaker/driver.ts";
 import { Election } from "./speaker/election.ts";
 import { Watchtower } from "./watchtower.ts";
+import type { IncomingText } from "./xmpp/link.ts";
 
 export { FOLLOWED_KINDS } from "./ledger/documents.ts";
 
@@ -106,6 +109,14 @@ export async function startMonitor(
     measured: (measure) => counters.measured(measure),
     maySpeak: () => election.maySpeak,
   });
+  const passOn = async ({ order, answer }: Relayed, { from, id }: IncomingText): Promise<void> => {
+    const key = createHash("sha256").update(`${from} ${id}`).digest("hex").slice(0, 16);
+    const wish = { kind: "order", id: `${order?.createdAtMs}-${key}`, value: order } as Change;
+    if (order !== undefined) await state.commit([wish]);
+    const to = from;
+    const reply = { id: `relay.${key}`, to, body: answer, wantsReceipt: false, isRoom: false };
+    await reception.linkTo(from)?.send(reply);
+  };
   const owners = new Owners({
     log,
     cluster: paging.cluster,
@@ -125,6 +136,12 @@ export async function startMonitor(
     ],
     facts: () => reception.facts(),
     carryOut: (effects, now) => outbox.carryOut(effects, now),
+    relay: (message) => {
+      const it = { paging, speaker: election.speaker, nowMs: clock.unixMs() };
+      const found = relayed(message, it);
+      if (found === undefined) counters.measured({ name: "ignored", reason: "not_speaking" });
+      else void passOn(found, message).catch((error) => log.warn({ err: error }, "not passed on"));
+    },
   });
   const presence: Presence<"monitor"> = new Presence({
     state,

@@ -13,6 +13,7 @@ import type { Effect, PagerChange, PagerEvent, PagerState } from "../incident/ty
 import type { Documents } from "../ledger/documents.ts";
 import type { Ledger } from "../ledger/ledger.ts";
 import { outdatedIncidents } from "../ledger/retention.ts";
+import type { IncomingText } from "../xmpp/link.ts";
 import type { Election, StanceName } from "./election.ts";
 
 /** Deadlines are met within this time. */
@@ -40,6 +41,8 @@ export interface DriverParts {
   facts(): readonly PagerEvent[];
   /** Does it; everything that it follows from is safe. `state` is as of now. */
   carryOut(effects: readonly Effect[], state: PagerState): void;
+  /** Somebody wrote to this monitor while another one speaks. */
+  relay(message: IncomingText): void;
 }
 
 interface Waiting {
@@ -72,12 +75,21 @@ export class Driver {
   }
 
   tell(event: PagerEvent): void {
+    if (this.#state === undefined && !this.#isWorthKeeping(event)) return;
     if (this.#waiting.length >= WAITING_COUNT_MAX) {
       this.droppedCount++;
       return;
     }
     this.#waiting.push({ event, atMs: this.#parts.clock.nowMs() });
     void this.#stepAll();
+  }
+
+  /** While nobody speaks, what is not told again waits for whoever does. */
+  #isWorthKeeping(event: PagerEvent): boolean {
+    const { election, name, relay } = this.#parts;
+    const isLed = election.stance === "listening" && ![name, ""].includes(election.speaker);
+    if (isLed && event.kind === "text") relay(event.message);
+    return !isLed && LASTING.has(event.kind);
   }
 
   /** The election says so; see `ElectionParts.changed`. */

@@ -80,6 +80,11 @@ describe.skipIf(absent !== undefined)(`two monitors (${absent ?? "prosody"})`, (
     expect(await one.metrics()).toMatch(/memward_monitor_speaking{stance="listening"} 1/);
     expect(alice.messages.filter((message) => message.from.startsWith(from("m1")))).toEqual([]);
     expect(await ofNodes()).toHaveLength(1);
+    // She answers where she was used to: it is passed on to the one that speaks.
+    const { number } = (await ofNodes())[0] ?? {};
+    alice.say(from("m1"), `ack ${number}`);
+    await alice.message("passed on to monitor m2");
+    await ward.incident(({ kind, ack }) => kind === "node" && ack?.by === "alice");
   });
 
   test("without the state a monitor speaks alone, says so, and tells the state later", async () => {
