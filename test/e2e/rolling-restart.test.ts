@@ -22,7 +22,7 @@ const RECONNECTING = /ECONNRESET|ECONNREFUSED|EPIPE|no answer|timed out|not avai
 let memward: Memward;
 let plain: string[];
 /** A process that gets no CPU for 250 ms answers too late, which is no fault of a restart. */
-let starvation: Starvation;
+let starvation: Starvation | undefined;
 beforeAll(async () => {
   plain = await Promise.all(
     Array.from({ length: PROXIES }, async () => `127.0.0.1:${await freePort()}`),
@@ -34,8 +34,8 @@ beforeAll(async () => {
   starvation = new Starvation(() => roles.map(({ pid }) => pid));
 }, 60_000);
 afterAll(() => {
-  starvation.stop();
-  return memward.stop();
+  starvation?.stop();
+  return memward?.stop();
 });
 
 /** What both clients can do. */
@@ -100,7 +100,7 @@ class Application {
         this.doneCount++;
       } catch (error) {
         const { message } = error as Error;
-        if (RECONNECTING.test(message) || !starvation.wasSeen()) this.errors.push(message);
+        if (RECONNECTING.test(message) || !starvation?.wasSeen()) this.errors.push(message);
         await sleep(50);
         await this.#look().catch(() => {});
       }
@@ -112,7 +112,7 @@ class Application {
   async #look(): Promise<void> {
     const value = await inTime(this.#client.get(this.#key));
     if (Number(value) >= this.#acknowledged && Number(value) <= this.#attempted) return;
-    if (value === null && starvation.wasSeen()) return; // A read that came too late is a miss.
+    if (value === null && starvation?.wasSeen()) return; // A read that came too late is a miss.
     this.lost.push(`${value} instead of ${this.#acknowledged} to ${this.#attempted}`);
   }
 }
