@@ -66,7 +66,14 @@ export class Driver {
 
   constructor(parts: DriverParts) {
     this.#parts = parts;
-    this.#timer = every(TICK_MS, () => this.#beat());
+    this.#timer = every(TICK_MS, () => {
+      try {
+        this.#beat();
+      } catch (error) {
+        this.droppedCount++;
+        parts.log.error({ err: error }, "what is wrong cannot be told to the pager");
+      }
+    });
   }
 
   /** What the pager knows now; undefined while another monitor speaks. */
@@ -205,6 +212,10 @@ export class Driver {
     this.#isStepping = true;
     try {
       while (this.#waiting.length > 0 && this.#state !== undefined) await this.#stepOnce();
+    } catch (error) {
+      // A fault of ours; it must not end the process, which hosts other roles, nor the paging.
+      this.droppedCount++;
+      this.#parts.log.error({ err: error }, "a step of the pager failed; its events are dropped");
     } finally {
       this.#isStepping = false;
     }
