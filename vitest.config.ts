@@ -1,9 +1,10 @@
 /**
- * How `npm test` runs the tests: each file in a process of its own, as many as there are cores. All
- * run on the io layer that serves by itself: the native one, where its addon was built. Then those
- * about bytes, pressure and endings run again on `net`, which serves everybody else.
+ * How `npm test` runs the tests: each file in a process of its own, one more at a time than there are
+ * cores. All run on the io layer that serves by itself: the native one, where its addon was built. Then
+ * those about bytes, pressure and endings run again on `net`, which serves everybody else.
  */
 import { existsSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { defineConfig, type TestProjectInlineConfiguration } from "vitest/config";
 import { addonPath } from "./core/io/native/build.mjs";
 
@@ -27,6 +28,8 @@ const net: TestProjectInlineConfiguration = {
 export default defineConfig({
   test: {
     pool: "forks",
+    // Most tests wait for processes and clocks more than they compute.
+    maxWorkers: availableParallelism() + 1,
     execArgv: ["--disable-warning=ExperimentalWarning"],
     // Whole instances under floods share two cores here: a second try tells starvation from a fault.
     retry: 1,
