@@ -328,8 +328,11 @@ function deadlineFrom(usualMs: number | undefined): number {
   return Math.min(DEADLINE_MS, Math.max(DEADLINE_MS_MIN, DEADLINE_FACTOR * usualMs));
 }
 
-/** From where on an operation is slow: a bound of the buckets, so that counters can tell. */
+/**
+ * From where on an operation is slow: a bound of the buckets, so that counters can tell. Rounded
+ * down, as `usualMs` is the upper end of a bucket already.
+ */
 function slowFrom(usualMs = 0): number {
   const wantedMs = Math.max(SLOW_MS_MIN, SLOW_FACTOR * usualMs);
-  return BOUNDS_MS.find((bound) => bound >= wantedMs) ?? BOUNDS_MS.at(-1)!;
+  return BOUNDS_MS.findLast((bound) => bound <= wantedMs) ?? SLOW_MS_MIN;
 }
