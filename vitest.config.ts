@@ -1,7 +1,7 @@
 /**
- * How `npm test` runs the tests: each file in a process of its own, one more at a time than there are
- * cores. All run on the io layer that serves by itself: the native one, where its addon was built. Then
- * those about bytes, pressure and endings run again on `net`, which serves everybody else.
+ * How `npm test` runs the tests: each file in a process of its own, as many as there are cores. All
+ * run on the io layer that serves by itself: the native one, where its addon was built. Then those
+ * about bytes, pressure and endings run again on `net`, which serves everybody else.
  */
 import { existsSync } from "node:fs";
 import { availableParallelism } from "node:os";
@@ -28,11 +28,12 @@ const net: TestProjectInlineConfiguration = {
 export default defineConfig({
   test: {
     pool: "forks",
-    // Most tests wait for processes and clocks more than they compute.
-    maxWorkers: availableParallelism() + 1,
+    // Most tests wait for processes and clocks more than they compute: no core is left out.
+    maxWorkers: availableParallelism(),
     execArgv: ["--disable-warning=ExperimentalWarning"],
-    // Whole instances under floods share two cores here: a second try tells starvation from a fault.
-    retry: 1,
+    // Whole instances under floods share two cores here: another try tells starvation from a fault.
+    // The closing lines name those that needed it.
+    retry: 2,
     // Generous: a limit for hanging tests, not a promise about speed.
     testTimeout: 30_000,
     hookTimeout: 60_000,

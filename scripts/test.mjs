@@ -84,7 +84,7 @@ function count(report, status) {
 
 function finish() {
   for (const name of skipped) console.log(`skipped: ${name}`);
-  for (const name of unsteady) console.log(`passed at the second try only: ${name}`);
+  for (const name of unsteady) console.log(`passed at another try only: ${name}`);
   for (const name of failed) console.log(`failed: ${name}`);
   console.log(`${passed.length} passed, ${failed.length} failed, ${skipped.length} skipped`);
   process.exitCode = failed.length === 0 ? 0 : 1;
