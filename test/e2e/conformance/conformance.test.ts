@@ -127,20 +127,25 @@ describeWith(["memcached"], "conformance with real memcached", () => {
     makeSubject: () => Promise<Subject>,
   ): void {
     describe(title, () => {
+      let subject: Subject;
       let answers: Map<Conversation, Held>;
       beforeAll(async () => {
-        const subject = await makeSubject();
-        const wire = await subject.open("text");
-        await wire.ask("flush_all\r\n", "OK\r\n"); // The subjects before used the same keys.
-        wire.close();
-        answers = await holdAll(subject, conversations);
+        subject = await makeSubject();
+        answers = await holdAfresh(subject, conversations);
       }, HOLD_MS_MAX);
+
+      /** Another try holds it anew: a shard also drops keys that are another node's by now. */
+      async function answerTo(conversation: Conversation): Promise<Held> {
+        const held = answers.get(conversation);
+        answers.delete(conversation);
+        return held ?? (await holdAfresh(subject, [conversation])).get(conversation)!;
+      }
 
       test.each(
         conversations.map((conversation) => [label(conversation), conversation] as const),
-      )("%s", (_, conversation) => {
+      )("%s", async (_, conversation) => {
         const deviation = deviationOf(conversation);
-        const answer = answers.get(conversation) as Held;
+        const answer = await answerTo(conversation);
         const expected = reference.get(conversation);
         check(answer.whole, expected?.whole, deviation);
         if (answer.bytes !== undefined) check(answer.bytes, expected?.bytes, deviation);
@@ -148,6 +153,17 @@ describeWith(["memcached"], "conformance with real memcached", () => {
     });
   }
 });
+
+/** On an empty server: others have used the same keys. */
+async function holdAfresh(
+  subject: Subject,
+  conversations: readonly Conversation[],
+): Promise<Map<Conversation, Held>> {
+  const wire = await subject.open("text");
+  await wire.ask("flush_all\r\n", "OK\r\n");
+  wire.close();
+  return holdAll(subject, conversations);
+}
 
 const label = ({ dialect, name }: Conversation): string => `${dialect}: ${name}`;
 
