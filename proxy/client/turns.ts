@@ -12,7 +12,7 @@ import type { Loop } from "../../core/io/loop.ts";
 import type { Tenant } from "../tenant/tenant.ts";
 
 /** Work of one turn, in commands: of all caches that are behind, and of each at least. */
-const TURN_WORK_MAX = 128;
+const TURN_WORK_MAX = 256;
 const CACHE_WORK_MIN = 32;
 /** What reading a session and writing to it costs, in commands. */
 const READ_WORK = 8;
