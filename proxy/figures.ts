@@ -30,8 +30,6 @@ type Known = { lastUsedAtMs: number; toldAtMs: number };
 export class FiguresCollector {
   readonly #services: Services;
   readonly #known: WeakMap<Login, Known> = new WeakMap();
-  /** What each session had sent when it was last looked at. */
-  readonly #readSizes: WeakMap<Session, number> = new WeakMap();
 
   constructor(services: Services) {
     this.#services = services;
@@ -66,8 +64,8 @@ export class FiguresCollector {
       figures.bytesRead += connection.readSize;
       figures.bytesWritten += connection.writtenSize;
     }
-    if (login === null || this.#readSizes.get(session) === connection.readSize) return;
-    this.#readSizes.set(session, connection.readSize);
+    if (login === null || session.notedReadSize === connection.readSize) return;
+    session.notedReadSize = connection.readSize;
     const known = this.#knownOf(login);
     known.lastUsedAtMs = unixMs;
     if (unixMs - known.toldAtMs >= USE_INTERVAL_MS) this.#services.loginsChanged.add(login);

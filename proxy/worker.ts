@@ -7,6 +7,7 @@ import { Loop } from "../core/io/loop.ts";
 import type { Listening } from "../core/io/wire.ts";
 import { collectGarbage } from "../core/runtime/memory.ts";
 import { random } from "../core/runtime/random.ts";
+import { Roster } from "../core/runtime/roster.ts";
 import { Starvation } from "../core/runtime/starvation.ts";
 import { Admission } from "./client/admission.ts";
 import { listen } from "./client/listener.ts";
@@ -16,6 +17,7 @@ import { Turns } from "./client/turns.ts";
 import type { ProxyOptions } from "./options.ts";
 import { TICK_MS } from "./routing/detector.ts";
 import type { Link, LinkState } from "./routing/link.ts";
+import { Rounds } from "./routing/rounds.ts";
 import { Route } from "./routing/route.ts";
 import { Slots } from "./routing/slots.ts";
 import { Stash } from "./routing/stash.ts";
@@ -27,9 +29,11 @@ import { Passwords } from "./tenant/passwords.ts";
 /** Unsent output and kept input of all sessions; above it the largest hoarder is closed. */
 const HELD_SIZE_MAX = 256 * 1024 * 1024;
 const UPKEEP_INTERVAL_MS = TICK_MS;
-/** So many sessions since the last time are a storm, and so long without a command is calm. */
+/** So many sessions since the last time are a storm. */
 const STORM_SESSION_COUNT = 1000;
+/** So long without a new session, and hardly a write (a monitor's canaries are some), is calm. */
 const CALM_MS = 1000;
+const CALM_TICK_WRITES = 3;
 const IDLE_LOOK_MS = 1_000;
 const RETRY_DELAY_MS = 10;
 const DRAIN_INTERVAL_MS = 5;
@@ -56,6 +60,7 @@ export class Worker {
   readonly services: Services;
   readonly starvation: Starvation;
   readonly #sweep: Sweep;
+  readonly #rounds: Rounds = new Rounds();
   readonly #options: ProxyOptions;
   readonly #listeners: Listening[] = [];
   #upkeep: NodeJS.Timeout | null = null;
@@ -64,6 +69,7 @@ export class Worker {
   #waking: NodeJS.Timeout | null = null;
   #waiting: Session[] = [];
   #acceptedBefore = 0;
+  #writtenBefore = 0;
   #acceptedWhenTidied = 0;
   #calmSinceMs = 0;
   #lookedAtLinksMs = 0;
@@ -75,7 +81,15 @@ export class Worker {
     const sweep = new Sweep(loop);
     this.starvation = new Starvation({ nowMs: loop.nowMs });
     this.#sweep = sweep;
-    const linkOptions = { loop, slots, sweep, random, events: { transition: events.linkChanged } };
+    const transition = events.linkChanged;
+    const routeOptions = {
+      loop,
+      slots,
+      sweep,
+      random,
+      rounds: this.#rounds,
+      events: { transition },
+    };
     this.services = {
       loop,
       slots,
@@ -83,7 +97,7 @@ export class Worker {
       directory: new Directory({
         state,
         newRoute: (cacheId) =>
-          new Route(linkOptions, {
+          new Route(routeOptions, {
             suspected: (node, reason) => events.suspected(`${cacheId}/${node}`, reason),
             trusted: (node) => events.trusted(`${cacheId}/${node}`),
           }),
@@ -94,8 +108,8 @@ export class Worker {
       passwords: new Passwords(),
       admission: new Admission(),
       turns: new Turns(loop),
-      anonymous: new Set(),
-      serving: new Set(),
+      anonymous: new Roster(),
+      serving: new Roster(),
       loginsChanged: new Set(),
       counters: new SessionCounters(),
       flush: (cacheId) => events.flushWanted(cacheId),
@@ -137,7 +151,9 @@ export class Worker {
   async drain(): Promise<void> {
     const { services } = this;
     for (const listener of this.#listeners) listener.close();
-    for (const session of [...services.anonymous, ...services.serving]) session.drain("drained");
+    for (const sessions of [services.anonymous, services.serving]) {
+      for (const session of sessions) session.drain("drained");
+    }
     while (services.anonymous.size + services.serving.size > 0) {
       await new Promise((resolve) => setTimeout(resolve, DRAIN_INTERVAL_MS));
     }
@@ -174,16 +190,15 @@ export class Worker {
   }
 
   #keepUp(): void {
-    const { loop, anonymous, directory } = this.services;
+    const { loop, anonymous } = this.services;
     loop.turn();
     this.starvation.tick(loop.nowMs, UPKEEP_INTERVAL_MS);
     this.#sweep.patience = this.starvation.isStarved ? STARVED_PATIENCE : 1;
-    for (const { route } of directory.tenants.values()) route.health.tick(loop.nowMs);
+    this.#rounds.run(loop.nowMs);
     this.#closeIdleLinks();
     const openedBeforeMs = loop.nowMs - this.#options.loginTimeoutSeconds * 1000;
     for (const session of anonymous) {
-      if (session.openedAtMs > openedBeforeMs) break; // Sets keep the order of arrival.
-      session.drain("login_timeout");
+      if (session.openedAtMs <= openedBeforeMs) session.drain("login_timeout");
     }
     if (loop.unsentSize + loop.keptSize > HELD_SIZE_MAX) this.#closeHoarder();
     this.#tidyAfterStorm();
@@ -201,12 +216,11 @@ export class Worker {
 
   /** A storm of new sessions leaves tens of MB of garbage; the calm after it is the time to go. */
   #tidyAfterStorm(): void {
-    const { counters, slots, loop } = this.services;
-    if (counters.accepted !== this.#acceptedBefore || slots.usedCount > 0) {
-      this.#acceptedBefore = counters.accepted;
-      this.#calmSinceMs = loop.nowMs;
-      return;
-    }
+    const { counters, loop } = this.services;
+    const isBusy = loop.writeCount - this.#writtenBefore > CALM_TICK_WRITES;
+    if (isBusy || counters.accepted !== this.#acceptedBefore) this.#calmSinceMs = loop.nowMs;
+    this.#acceptedBefore = counters.accepted;
+    this.#writtenBefore = loop.writeCount;
     if (counters.accepted - this.#acceptedWhenTidied < STORM_SESSION_COUNT) return;
     if (loop.nowMs - this.#calmSinceMs < CALM_MS) return;
     this.#acceptedWhenTidied = counters.accepted;

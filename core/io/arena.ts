@@ -8,8 +8,9 @@
  *
  * Fresh bytes of any connection land at READ_AT; a short remainder from its last read is put right
  * before them, so parsing is always contiguous. The region is valid for one callback only. Slabs
- * hold output on its way to the kernel; the free list is LIFO, so that a busy loop reuses warm
- * pages. Scratch is for bytes that are put together and appended to an output within one call.
+ * hold output on its way to the kernel, and input that waits; the free list is LIFO, so that a busy
+ * loop reuses warm pages. Scratch is for bytes that are put together and appended to an output
+ * within one call.
  */
 
 export const HEADROOM_SIZE = 64 * 1024;
@@ -18,6 +19,8 @@ export const READ_AT = HEADROOM_SIZE;
 export const SCRATCH_AT = READ_AT + READ_SIZE;
 export const SCRATCH_SIZE = 8 * 1024;
 export const SLAB_SIZE = 32 * 1024;
+/** One in so many slabs may be taken for what has another place, too. */
+const SPARE_PART = 8;
 const SLABS_AT = SCRATCH_AT + SCRATCH_SIZE;
 
 export class Arena {
@@ -41,6 +44,11 @@ export class Arena {
     if (this.#freeCount > 0) return this.#free[--this.#freeCount]!;
     if (this.#carvedCount === this.slabCount) return -1;
     return SLABS_AT + this.#carvedCount++ * SLAB_SIZE;
+  }
+
+  /** The same for bytes that may as well lie elsewhere, and for long: only while most are free. */
+  takeSpare(): number {
+    return this.usedCount < this.slabCount / SPARE_PART ? this.take() : -1;
   }
 
   give(slabAt: number): void {

@@ -3,7 +3,8 @@
  * write per turn. It knows neither protocols nor sockets; who moves the bytes is a wire (wire.ts).
  *
  * Input:  fresh bytes are parsed in the arena's read region. What the receiver leaves is kept in a
- *         buffer of this connection's own until enough has come, then parsed again.
+ *         slab of the arena, where it fits and many are free, else in a buffer of this connection's
+ *         own, until enough has come or the receiver resumes; then it is parsed again.
  * Output: `append` copies into a slab of the arena; `flush` hands it to the wire. When the
  *         kernel takes all at once (nearly always) the slab is free again at once.
  *
@@ -59,8 +60,12 @@ export class Connection {
   #wiredSlabAt = -1;
   /** What of `unsentSize` the loop has counted. */
   #waitingSize = 0;
+  /** What the kept bytes are in, from `#leftoverAt`: the arena, or a buffer of their own. */
   #leftover: Buffer | null = null;
+  #leftoverAt = 0;
   #leftoverSize = 0;
+  /** The slab that they are in, or -1. */
+  #leftoverSlabAt = -1;
   #ending = false;
   #isLingering = false;
   #inputEnded = false;
@@ -99,7 +104,7 @@ export class Connection {
         return;
       }
       from = at - this.#leftoverSize;
-      this.#leftover!.copy(bytes, from, 0, this.#leftoverSize);
+      this.loop.arena.move(from, this.#leftover!, this.#leftoverAt, this.#leftoverSize);
       this.#dropLeftover();
     }
     this.sizeNeeded = 0;
@@ -107,35 +112,84 @@ export class Connection {
     if (done < end && this.isOpen) this.#keep(bytes, done, end);
   }
 
+  /** What is left of a slab stays where it is: a session may take many turns for what it sent. */
   #parseLeftover(): void {
-    const whole = this.#leftover!.subarray(0, this.#leftoverSize);
+    const { arena } = this.loop;
+    const bytes = this.#leftover!;
+    const slabAt = this.#leftoverSlabAt;
+    const from = this.#leftoverAt;
+    const end = from + this.#leftoverSize;
+    this.#leftoverSlabAt = -1;
     this.#dropLeftover();
     this.sizeNeeded = 0;
-    const at = this.#receiver.received(whole, 0, whole.length);
-    if (at < whole.length && this.isOpen) this.#keep(whole, at, whole.length);
+    const at = this.#receiver.received(bytes, from, end);
+    const isLeft = at < end && this.isOpen;
+    if (isLeft && slabAt >= 0) this.#leaveIn(bytes, slabAt, at, end - at);
+    else if (isLeft) this.#keep(bytes, at, end);
+    else if (slabAt >= 0) arena.give(slabAt);
+  }
+
+  #keep(bytes: Buffer, from: number, to: number): void {
+    const size = to - from;
+    const sizeTogether = this.#leftoverSize + size;
+    if (this.#leftover === null || !this.#hasRoom(sizeTogether)) this.#makeRoom(sizeTogether);
+    const keptTo = this.#leftoverAt + this.#leftoverSize;
+    if (this.#leftoverSlabAt >= 0) this.loop.arena.move(keptTo, bytes, from, size);
+    else bytes.copy(this.#leftover!, keptTo, from, to);
+    this.loop.keptSize += size;
+    this.#leftoverSize = sizeTogether;
+  }
+
+  #hasRoom(size: number): boolean {
+    const slabAt = this.#leftoverSlabAt;
+    const end = slabAt >= 0 ? slabAt + SLAB_SIZE : this.#leftover!.length;
+    return this.#leftoverAt + size <= end;
+  }
+
+  /** Moves what is kept to where `sizeTogether` bytes have room. */
+  #makeRoom(sizeTogether: number): void {
+    const { arena } = this.loop;
+    const slabAt = this.#leftoverSlabAt;
+    const isForSlab = Math.max(sizeTogether, this.sizeNeeded) <= SLAB_SIZE;
+    const ownAt = isForSlab && slabAt < 0 ? arena.takeSpare() : slabAt;
+    if (isForSlab && ownAt >= 0) {
+      if (this.#leftover !== null) {
+        arena.move(ownAt, this.#leftover, this.#leftoverAt, this.#leftoverSize);
+      }
+      this.#leftover = arena.bytes;
+      this.#leftoverAt = ownAt;
+      this.#leftoverSlabAt = ownAt;
+      return;
+    }
+    const grown = this.#grown(sizeTogether);
+    this.#leftover?.copy(grown, 0, this.#leftoverAt, this.#leftoverAt + this.#leftoverSize);
+    if (slabAt >= 0) arena.give(slabAt);
+    this.#leftover = grown;
+    this.#leftoverAt = 0;
+    this.#leftoverSlabAt = -1;
   }
 
   /** Grows with what really came, not with what was announced: announcing costs us nothing. */
-  #keep(bytes: Buffer, from: number, to: number): void {
-    const sizeTogether = this.#leftoverSize + (to - from);
-    if (this.#leftover === null || this.#leftover.length < sizeTogether) {
-      const ahead = Math.min(
-        this.sizeNeeded,
-        sizeTogether + Math.max(sizeTogether, LEFTOVER_STEP_MAX),
-      );
-      const grown = Buffer.allocUnsafeSlow(Math.max(sizeTogether, ahead, LEFTOVER_SIZE_MIN));
-      if (this.#leftover !== null) this.#leftover.copy(grown, 0, 0, this.#leftoverSize);
-      this.#leftover = grown;
-    }
-    bytes.copy(this.#leftover, this.#leftoverSize, from, to);
-    this.loop.keptSize += to - from;
-    this.#leftoverSize = sizeTogether;
+  #grown(sizeTogether: number): Buffer {
+    const step = Math.max(sizeTogether, LEFTOVER_STEP_MAX);
+    const ahead = Math.min(this.sizeNeeded, sizeTogether + step);
+    return Buffer.allocUnsafeSlow(Math.max(sizeTogether, ahead, LEFTOVER_SIZE_MIN));
+  }
+
+  #leaveIn(bytes: Buffer, slabAt: number, at: number, size: number): void {
+    this.#leftover = bytes;
+    this.#leftoverSlabAt = slabAt;
+    this.#leftoverAt = at;
+    this.#leftoverSize = size;
+    this.loop.keptSize += size;
   }
 
   #dropLeftover(): void {
     this.loop.keptSize -= this.#leftoverSize;
+    if (this.#leftoverSlabAt >= 0) this.loop.arena.give(this.#leftoverSlabAt);
     this.#leftover = null;
     this.#leftoverSize = 0;
+    this.#leftoverSlabAt = -1;
   }
 
   /** Bytes kept of a half message, or of paused input. */

@@ -16,8 +16,9 @@ export interface Applicant {
 }
 
 export class Admission {
-  /** The caches that wait, in the order of their turns. */
+  /** Who waits, by cache, and the caches in the order of their turns. */
   readonly #waiting: Map<Tenant | null, Applicant[]> = new Map();
+  readonly #order: (Tenant | null)[] = [];
   #handledCount = 0;
   #isScheduled = false;
   readonly #nextTurn = (): void => this.#serve();
@@ -25,13 +26,17 @@ export class Admission {
   /** Whether it may be handled now; if not, it is told to proceed when it may. */
   takeTurn(applicant: Applicant, tenant: Tenant | null): boolean {
     this.#schedule();
-    if (this.#waiting.size === 0 && this.#handledCount < LOGINS_PER_TURN_MAX) {
+    if (this.#order.length === 0 && this.#handledCount < LOGINS_PER_TURN_MAX) {
       this.#handledCount++;
       return true;
     }
     const queue = this.#waiting.get(tenant);
-    if (queue === undefined) this.#waiting.set(tenant, [applicant]);
-    else queue.push(applicant);
+    if (queue !== undefined) {
+      queue.push(applicant);
+    } else {
+      this.#waiting.set(tenant, [applicant]);
+      this.#order.push(tenant);
+    }
     return false;
   }
 
@@ -44,18 +49,18 @@ export class Admission {
   #serve(): void {
     this.#isScheduled = false;
     this.#handledCount = 0;
-    while (this.#waiting.size > 0 && this.#handledCount < LOGINS_PER_TURN_MAX) {
-      const [tenant, queue] = this.#waiting.entries().next().value!;
-      this.#waiting.delete(tenant);
+    while (this.#order.length > 0 && this.#handledCount < LOGINS_PER_TURN_MAX) {
+      const tenant = this.#order.shift() ?? null;
+      const queue = this.#waiting.get(tenant)!;
       const applicant = nextPresent(queue);
+      if (queue.length > 0) this.#order.push(tenant);
+      else this.#waiting.delete(tenant);
       if (applicant === undefined) continue;
-      // To the end of the turns.
-      if (queue.length > 0) this.#waiting.set(tenant, queue);
       this.#handledCount++;
       applicant.hasTurn = true;
       applicant.proceed();
     }
-    if (this.#waiting.size > 0) this.#schedule();
+    if (this.#order.length > 0) this.#schedule();
   }
 }
 

@@ -1,5 +1,6 @@
 /** What all sessions of a worker share. */
 import type { Loop } from "../../core/io/loop.ts";
+import type { Roster } from "../../core/runtime/roster.ts";
 import type { Slots } from "../routing/slots.ts";
 import type { Stash } from "../routing/stash.ts";
 import type { Directory } from "../tenant/directory.ts";
@@ -51,8 +52,8 @@ export interface Services {
   admission: Admission;
   turns: Turns;
   /** All sessions, by whether they have logged in. */
-  anonymous: Set<Session>;
-  serving: Set<Session>;
+  anonymous: Roster<Session>;
+  serving: Roster<Session>;
   /** Logins that sessions came to or left since somebody looked. */
   loginsChanged: Set<Login>;
   counters: SessionCounters;

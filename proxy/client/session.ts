@@ -19,6 +19,7 @@ import { LOGIN_SIZE_MAX } from "../../core/protocol/limits.ts";
 import { PROBLEMS, type Problem } from "../../core/protocol/problem.ts";
 import { Request, Verdict } from "../../core/protocol/request.ts";
 import { frameText } from "../../core/protocol/text.ts";
+import { NOWHERE, type Place } from "../../core/runtime/roster.ts";
 import { textError } from "../routing/failure.ts";
 import { GATHER_KEY_COUNT_MAX } from "../routing/gather.ts";
 import type { LinkWaiter } from "../routing/link.ts";
@@ -91,7 +92,14 @@ export class Session
   /** Announced bytes of a refused command that are still to be dropped. */
   #skipSize = 0;
   #scannedSize = 0;
+  /** What it had read when its use was noted last. */
+  notedReadSize = -1;
   #address: string | null = null;
+  /** Where it stands in the rosters of the worker, of its tenant and of its login. */
+  #place: Place;
+  #placeInTenant: Place = NOWHERE;
+  #placeInLogin: Place = NOWHERE;
+  #isServing = false;
   /** Commands it may still run before others have their turn. */
   #granted = UNBOUNDED;
   #closeReason: CloseReason = "client_closed";
@@ -104,7 +112,7 @@ export class Session
     this.queue = new ReplyQueue(services.slots, services.stash, this.connection, this);
     this.openedAtMs = services.loop.nowMs;
     services.counters.accepted++;
-    services.anonymous.add(this);
+    this.#place = services.anonymous.add(this);
   }
 
   get state(): SessionState {
@@ -323,12 +331,13 @@ export class Session
     this.queue.policies = tenant.policies;
     tenant.counters.sessions++;
     tenant.counters.sessionsTotal++;
-    tenant.members.add(this);
+    this.#placeInTenant = tenant.members.add(this);
     this.connection.joinGroup(tenant.group);
-    login?.join(this);
+    this.#placeInLogin = login?.join(this) ?? NOWHERE;
     if (login !== null) this.services.loginsChanged.add(login);
-    this.services.anonymous.delete(this);
-    this.services.serving.add(this);
+    this.#leaveRoster();
+    this.#place = this.services.serving.add(this);
+    this.#isServing = true;
     if (this.#state !== "detecting") this.#transition("serving");
   }
 
@@ -360,8 +369,8 @@ export class Session
     tenant.counters.bytesWritten += this.connection.writtenSize;
     this.connection.readSize = 0;
     this.connection.writtenSize = 0;
-    tenant.members.delete(this);
-    this.login?.leave(this);
+    tenant.members.remove(this.#placeInTenant);
+    this.login?.leave(this.#placeInLogin);
     if (this.login !== null) this.services.loginsChanged.add(this.login);
     this.tenant = null;
   }
@@ -408,9 +417,13 @@ export class Session
     this.attempt?.abandon();
     this.attempt = null;
     this.#leaveTenant();
-    this.services.anonymous.delete(this);
-    this.services.serving.delete(this);
+    this.#leaveRoster();
     this.services.counters.countClosed(this.#closeReason);
+  }
+
+  #leaveRoster(): void {
+    const { anonymous, serving } = this.services;
+    (this.#isServing ? serving : anonymous).remove(this.#place);
   }
 
   #transition(to: SessionState): void {

@@ -12,8 +12,8 @@ import type { Loop } from "../../core/io/loop.ts";
 import type { Tenant } from "../tenant/tenant.ts";
 
 /** Work of one turn, in commands: of all caches that are behind, and of each at least. */
-const TURN_WORK_MAX = 256;
-const CACHE_WORK_MIN = 32;
+const TURN_WORK_MAX = 32;
+const CACHE_WORK_MIN = 16;
 /** What reading a session and writing to it costs, in commands. */
 const READ_WORK = 8;
 /** Sessions of a cache that are read in a turn, and of all strangers, where the layer can do that. */

@@ -28,11 +28,15 @@ const SLOW_FACTOR = 4;
 /** The usual latency is that of the last minutes: each tick forgets a 3,000th. */
 const FORGET_PER_TICK = TICK_MS / 300_000;
 const USUAL_QUANTILE = 0.99;
+/** It changes slowly: so often is soon enough to look. */
+const USUAL_TICKS = 10;
 /** An adaptive deadline: so many times what is usual, and at least this. */
 const DEADLINE_FACTOR = 10;
 const DEADLINE_MS_MIN = 25;
 /** Reads that take longer than so many others are late. */
 const LATE_QUANTILE = 0.95;
+/** So few operations, all of them quick, may be looked into together with later ones. */
+const LITTLE = 10;
 /** Fewer operations than these say nothing about what is usual. */
 const USUAL_COUNT_MIN = 100;
 
@@ -75,9 +79,15 @@ export class Health {
   #detector: Detector | null = null;
   #watched: Watched[] = [];
   #idleTicks = 0;
-  /** Ticks that were skipped, which the detector has yet to hear of. */
-  #quietTicks = 0;
+  #isAwake = false;
+  /** When it was last looked into; the detector has yet to hear of the ticks since. */
+  #lookedAtMs = 0;
+  /** Of all shards together, when it was last looked into. */
   #answeredCount = 0;
+  #answeredSumMs = 0;
+  /** What is usual, and for how many more ticks that is taken for known. */
+  #usualMs: number | undefined;
+  #usualTicksLeft = 0;
   /** As they were when they were watched last; `update` makes another list. */
   #shards: readonly ShardLinks[] = [];
   readonly #suspectedAtMs = new Map<string, number>();
@@ -91,9 +101,17 @@ export class Health {
     this.#events = events;
   }
 
+  /** Something happens: it is looked at from the next tick on, for as long as something does. */
+  wake(): void {
+    if (this.#isAwake) return;
+    this.#isAwake = true;
+    this.#route.watch(this);
+  }
+
   /** A connection to `shard` has failed, or what it did with a mutation cannot be found out. */
   troubled(shard: ShardLinks, trouble: Trouble, nowMs: number): void {
     const suspicion = this.#breaksAgain(shard, trouble, nowMs) ? "broken" : SUSPICION_OF[trouble];
+    this.wake();
     if (suspicion === undefined) return;
     // A stand-in that has to go takes the shard beside it along: both are behind the same way.
     if (shard.standsInFor !== null && trouble !== "outcomes_unknown") return;
@@ -107,12 +125,12 @@ export class Health {
     return breaks.length === BREAKS_MAX && nowMs - breaks[0]! < BREAKS_WITHIN_MS;
   }
 
-  /** Every TICK_MS. */
-  tick(nowMs: number): void {
-    this.#route.tick(nowMs);
-    if (this.#isQuiet()) {
-      this.#quietTicks++;
-      return;
+  /** Every TICK_MS while it is awake; false when it need not be any longer. */
+  tick(nowMs: number): boolean {
+    const isRouteWaiting = this.#route.tick(nowMs);
+    if (this.#hasLittleToSay()) {
+      this.#isAwake = isRouteWaiting;
+      return isRouteWaiting;
     }
     this.#watchShards();
     this.#compare(nowMs);
@@ -123,26 +141,38 @@ export class Health {
       }
     }
     this.#trustAgain(nowMs);
+    this.#noteAnswered();
+    this.#lookedAtMs = nowMs;
+    return true;
   }
 
   /**
-   * Nothing was asked since the last tick, nothing is waited for and nobody suspected: of a
-   * thousand caches most are, most of the time, and a look at their counters is all they cost.
+   * Nobody waits, nobody is suspected, and what was answered since the last look is little and was
+   * quick, even if all of its time was that of one operation: it is looked into with what follows.
    */
-  #isQuiet(): boolean {
+  #hasLittleToSay(): boolean {
     const { shards } = this.#route;
-    let answeredCount = 0;
-    let isWaiting = false;
+    if (shards !== this.#shards || this.#suspectedAtMs.size > 0) return false;
+    let count = 0;
+    let sumMs = 0;
     for (let i = 0; i < shards.length; i++) {
       const { text, binary, latency } = shards[i]!;
-      answeredCount += latency.count;
-      isWaiting ||= text.depth + binary.depth > 0;
-      isWaiting ||= Math.max(text.timeoutsInRow, binary.timeoutsInRow) >= TIMEOUTS_MAX;
+      if (text.depth + binary.depth > 0) return false;
+      if (Math.max(text.timeoutsInRow, binary.timeoutsInRow) >= TIMEOUTS_MAX) return false;
+      count += latency.count;
+      sumMs += latency.sumMs;
     }
-    const isUnchanged = answeredCount === this.#answeredCount && shards === this.#shards;
-    this.#answeredCount = answeredCount;
-    if (isWaiting || !isUnchanged || this.#suspectedAtMs.size > 0) return false;
-    return this.#detector?.isCalm !== false;
+    if (this.#detector?.isCalm === false) return false;
+    return count - this.#answeredCount < LITTLE && sumMs - this.#answeredSumMs < SLOW_MS_MIN;
+  }
+
+  #noteAnswered(): void {
+    this.#answeredCount = 0;
+    this.#answeredSumMs = 0;
+    for (const { latency } of this.#route.shards) {
+      this.#answeredCount += latency.count;
+      this.#answeredSumMs += latency.sumMs;
+    }
   }
 
   /** Most of the shards are slow at the same time. */
@@ -178,6 +208,7 @@ export class Health {
     const before = new Map(this.#watched.map((watched) => [watched.shard, watched]));
     this.#watched = shards.map((shard) => before.get(shard) ?? new Watched(shard));
     this.#detector = shards.length > 1 ? new Detector(shards.length) : null;
+    this.#usualTicksLeft = 0;
     const nodes = new Set(shards.map(({ node }) => node));
     for (const known of [this.#suspectedAtMs, this.#brokeAtMs]) {
       for (const node of [...known.keys()]) if (!nodes.has(node)) known.delete(node);
@@ -185,11 +216,14 @@ export class Health {
   }
 
   #compare(nowMs: number): void {
-    const usualMs = usualOf(this.#watched.map(({ usual }) => usual));
-    this.#setDeadline(usualMs);
+    if (--this.#usualTicksLeft <= 0) {
+      this.#usualTicksLeft = USUAL_TICKS;
+      this.#usualMs = usualOf(this.#watched.map(({ usual }) => usual));
+      this.slowMs = this.#detector === null ? SLOW_MS_MIN : slowFrom(this.#usualMs);
+    }
+    this.#setDeadline(this.#usualMs);
     if (this.#detector === null) return;
-    this.slowMs = slowFrom(usualMs);
-    this.#catchUp();
+    this.#catchUp(nowMs);
     const ticks = this.#watched.map((watched) => watched.tick(this.slowMs));
     // A cache that is idle for as long as the detector remembers costs a look at its counters.
     this.#idleTicks = ticks.every(isIdle) ? this.#idleTicks + 1 : 0;
@@ -209,12 +243,13 @@ export class Health {
   }
 
   /** Quiet ticks were like any other in which nothing happens. */
-  #catchUp(): void {
+  #catchUp(nowMs: number): void {
+    const quietTicks = Math.round((nowMs - this.#lookedAtMs) / TICK_MS) - 1;
+    if (quietTicks <= 0) return;
     const nothing = this.#watched.map(() => NOTHING);
-    for (let left = Math.min(this.#quietTicks, HISTORY_TICKS); left > 0; left--) {
+    for (let left = Math.min(quietTicks, HISTORY_TICKS); left > 0; left--) {
       this.#detector?.tick(nothing);
     }
-    this.#quietTicks = 0;
   }
 
   /** While all are slow together, or this machine is, giving up early makes it worse. */

@@ -122,6 +122,8 @@ export interface LinkEvents {
 
 /** The shard that a link leads to. */
 export interface LinkOwner {
+  /** Something is on its way again after nothing was. */
+  stirred(): void;
   linkFailed(reason: LinkFailure): void;
   /** Outcomes of mutations stay unknown: the shard has to be fenced. Told again until it is. */
   outcomesUnknown(): void;
@@ -226,6 +228,7 @@ export class Link implements Connecting, Carrier, CommandSink {
     if (this.#tail === this.#head) {
       this.#progressAtMs = this.#options.loop.nowMs;
       this.#options.sweep.add(this);
+      this.#options.owner.stirred();
     }
     this.#fifo[this.#tail++ & (this.#fifo.length - 1)] = slot;
   }
@@ -405,6 +408,7 @@ export class Link implements Connecting, Carrier, CommandSink {
     this.#connection = connection;
     this.#connectBeforeMs = loop.nowMs + CONNECT_TIMEOUT_MS;
     this.#options.sweep.add(this);
+    this.#options.owner.stirred();
     this.#transition("connecting", "wanted");
   }
 

@@ -20,6 +20,7 @@ import { Flights } from "./flights.ts";
 import { Health, type HealthEvents, type Trouble } from "./health.ts";
 import { HEDGE_AFTER_MS, Hedges } from "./hedges.ts";
 import { DEADLINE_MS, Link, type LinkFailure, type LinkOptions, type LinkOwner } from "./link.ts";
+import type { Rounds } from "./rounds.ts";
 
 export interface ShardTarget {
   node: string;
@@ -44,13 +45,16 @@ export type Detour = ReadonlyMap<string, string | null>;
 const WAITING_COUNT_MAX = 256;
 const NO_DETOURS: ReadonlyMap<string, Detour> = new Map();
 
-export type RouteOptions = Omit<LinkOptions, "latency" | "owner" | "deadline">;
+export type RouteOptions = Omit<LinkOptions, "latency" | "owner" | "deadline"> & { rounds: Rounds };
 
 /** What links need of their route. */
 type SharedOptions = RouteOptions & Pick<LinkOptions, "deadline">;
 
-/** Told what goes wrong with a shard, as it happens. */
-type Troubled = (shard: ShardLinks, trouble: Trouble) => void;
+/** Told what happens to a shard, as it happens. */
+interface ShardEvents {
+  stirred(): void;
+  troubled(shard: ShardLinks, trouble: Trouble): void;
+}
 
 type ShardPlace = { target: ShardTarget; standsInFor: string | null };
 
@@ -71,14 +75,14 @@ export class ShardLinks implements LinkOwner {
   hedgeAfterMs = HEDGE_AFTER_MS;
   /** Of the shard whose keys it has. */
   stamp: Buffer | null = null;
-  readonly #troubled: Troubled;
+  readonly #events: ShardEvents;
 
-  constructor({ target, standsInFor }: ShardPlace, options: SharedOptions, troubled: Troubled) {
+  constructor({ target, standsInFor }: ShardPlace, options: SharedOptions, events: ShardEvents) {
     const { node, address } = target;
     this.node = node;
     this.address = address;
     this.standsInFor = standsInFor;
-    this.#troubled = troubled;
+    this.#events = events;
     const linkOptions = { ...options, latency: this.latency, owner: this };
     this.text = new Link(address, "text", linkOptions);
     this.binary = new Link(address, "binary", linkOptions);
@@ -118,12 +122,16 @@ export class ShardLinks implements LinkOwner {
     }
   }
 
+  stirred(): void {
+    this.#events.stirred();
+  }
+
   linkFailed(reason: LinkFailure): void {
-    this.#troubled(this, reason);
+    this.#events.troubled(this, reason);
   }
 
   outcomesUnknown(): void {
-    this.#troubled(this, "outcomes_unknown");
+    this.#events.troubled(this, "outcomes_unknown");
   }
 
   closeIfIdle(nowMs: number): void {
@@ -176,6 +184,7 @@ type Bypass = { continuum: Continuum; owners: readonly number[]; order: number }
 export class Route {
   readonly #options: SharedOptions;
   readonly health: Health;
+  readonly #shardEvents: ShardEvents;
   /** How long its shards may take to answer a command; follows what is usual if `isAdaptive`. */
   readonly deadline: { ms: number } = { ms: DEADLINE_MS };
   isAdaptive = false;
@@ -217,6 +226,10 @@ export class Route {
   constructor(options: RouteOptions, events: HealthEvents) {
     this.#options = { ...options, deadline: this.deadline };
     this.health = new Health(this, events);
+    this.#shardEvents = {
+      stirred: () => this.health.wake(),
+      troubled: (shard, trouble) => this.health.troubled(shard, trouble, options.loop.nowMs),
+    };
   }
 
   /** How many copies of each key there are, and whether reads of one key are always shared. */
@@ -234,11 +247,18 @@ export class Route {
     return this.#options.sweep.patience > 1;
   }
 
-  /** Every tick of its health. */
-  tick(nowMs: number): void {
-    if (this.#freshUntilMs === 0 || nowMs < this.#freshUntilMs) return;
+  /** Asks to be looked at in every tick, from now on. */
+  watch(health: Health): void {
+    this.#options.rounds.add(health);
+  }
+
+  /** Every tick of its health; true while it waits for one. */
+  tick(nowMs: number): boolean {
+    if (this.#freshUntilMs === 0) return false;
+    if (nowMs < this.#freshUntilMs) return true;
     this.#freshUntilMs = 0;
     this.#track();
+    return false;
   }
 
   #track(): void {
@@ -260,15 +280,13 @@ export class Route {
     detours: ReadonlyMap<string, Detour> = NO_DETOURS,
     before: readonly WeightedNode[] | null = null,
   ): void {
-    const troubled: Troubled = (shard, trouble) => {
-      this.health.troubled(shard, trouble, this.#options.loop.nowMs);
-    };
     const known = new Map(this.shards.map((shard) => [idOf(shard, shard.standsInFor), shard]));
     const keep = (target: ShardTarget, standsInFor: string | null): ShardLinks => {
       const id = idOf(target, standsInFor);
       const kept = known.get(id);
       known.delete(id);
-      const links = kept ?? new ShardLinks({ target, standsInFor }, this.#options, troubled);
+      const links =
+        kept ?? new ShardLinks({ target, standsInFor }, this.#options, this.#shardEvents);
       links.stamp = target.stamp ?? null;
       return links;
     };
@@ -306,6 +324,7 @@ export class Route {
     }
     this.#track();
     for (const gone of known.values()) gone.retire();
+    this.health.wake();
   }
 
   /** Index into `shards` of the owner of the key in `bytes[from, to)`; -1 without shards. */

@@ -10,6 +10,7 @@ import {
   MANAGED_POOL,
   type Shard,
 } from "../../core/cluster/records.ts";
+import { type Place, Roster } from "../../core/runtime/roster.ts";
 import { CacheCounters } from "../routing/counters.ts";
 import type { CachePolicies } from "../routing/failure.ts";
 import type { Route, ShardTarget } from "../routing/route.ts";
@@ -34,11 +35,14 @@ export interface Member {
   revoked(reason: RevokeReason): void;
 }
 
+/** To look at. */
+export type Members = Pick<Roster<Member>, "size" | typeof Symbol.iterator>;
+
 export class Tenant {
   readonly id: string;
   readonly route: Route;
   readonly counters: CacheCounters = new CacheCounters();
-  readonly members: Set<Member> = new Set();
+  readonly members: Roster<Member> = new Roster();
   /** Shards by their id in the state. */
   readonly shards: Map<string, Shard> = new Map();
   /** Revisions that gave a shard its stamp, by node: while they are not known to all. */
@@ -162,7 +166,7 @@ const targetOf = ({ node, address, weight, zone, emptySinceMs, stamp }: Shard): 
   stamp: stamp === "" ? null : Buffer.from(stamp, "latin1"),
 });
 
-const NOBODY: ReadonlySet<Member> = new Set();
+const NOBODY: Roster<Member> = new Roster();
 
 /** There may be a hundred thousand of these: what only few have is made when it is needed. */
 export class Login {
@@ -178,7 +182,7 @@ export class Login {
   networks: Networks | null;
   /** What a scrypt password that was verified is compared with from then on. */
   remembered: Buffer | null = null;
-  #members: Set<Member> | null = null;
+  #members: Roster<Member> | null = null;
 
   constructor(username: string, tenant: Tenant, credential: Credential) {
     this.username = username;
@@ -189,17 +193,18 @@ export class Login {
     this.networks = parseNetworks(credential.networks);
   }
 
-  get members(): ReadonlySet<Member> {
+  /** Its sessions. */
+  get members(): Members {
     return this.#members ?? NOBODY;
   }
 
-  join(member: Member): void {
-    this.#members ??= new Set();
-    this.#members.add(member);
+  join(member: Member): Place {
+    this.#members ??= new Roster();
+    return this.#members.add(member);
   }
 
-  leave(member: Member): void {
-    this.#members?.delete(member);
+  leave(place: Place): void {
+    this.#members?.remove(place);
   }
 
   /** Whether its sessions may stay: their keys must not change their place under them. */
@@ -218,14 +223,14 @@ export class Login {
     }
     this.networks = parseNetworks(credential.networks);
     if (this.networks === null) return;
-    for (const member of [...this.members]) {
+    for (const member of this.members) {
       if (!this.networks.includes(member.address)) member.revoked("outside_network");
     }
   }
 }
 
-export function revoke(members: ReadonlySet<Member>, reason: RevokeReason): void {
-  for (const member of [...members]) member.revoked(reason);
+export function revoke(members: Members, reason: RevokeReason): void {
+  for (const member of members) member.revoked(reason);
 }
 
 function isSameDigest(a: Digest, b: Digest): boolean {

@@ -4,11 +4,11 @@
  */
 import { execFile } from "node:child_process";
 import { readdirSync } from "node:fs";
-import { getPriority, setPriority } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { z } from "zod";
 import { find } from "../harness/processes.ts";
+import { standBack } from "./cores.ts";
 
 export type Load = {
   dialect: "text" | "meta" | "binary";
@@ -59,8 +59,6 @@ const countsSchema = z.strictObject({
 /** What a load counted, and how long its server took to start, 0 where that is not known. */
 export type Counts = z.infer<typeof countsSchema> & { startMs: number };
 
-/** Steps of niceness; the scheduler then gives it a fifteenth of what it gives to us. */
-const YIELDING = 12;
 const KEYS = 10_000;
 const SOURCE_FOLDER = join(import.meta.dirname, "loadgen");
 const run = promisify(execFile);
@@ -70,8 +68,8 @@ export type Generator = (
   target: Target,
   load: Load,
   timing: Timing,
-  /** It takes only what CPU time others leave. */
-  yields?: boolean,
+  /** It leaves the CPU to others, see `standBack`. */
+  standsBack?: boolean,
 ) => Promise<Counts>;
 
 /** Compiles into `folder`. Throws a sentence for a person when there is no C compiler. */
@@ -85,7 +83,7 @@ export async function buildGenerator(folder: string): Promise<Generator> {
   const paths = sources.map((name) => join(SOURCE_FOLDER, name));
   await run(compiler, ["-O2", "-std=gnu17", "-Wall", "-Wextra", "-o", program, ...paths]);
 
-  return async (command, target, load, timing, yields = false) => {
+  return async (command, target, load, timing, standsBack = false) => {
     const logsIn = load.dialect === "binary" || target.plain === undefined;
     const login = logsIn ? target.login : undefined;
     const address = login?.address ?? target.plain ?? "";
@@ -105,7 +103,7 @@ export async function buildGenerator(folder: string): Promise<Generator> {
       { env: { ...process.env, ...password } },
     );
     const { pid } = running.child;
-    if (yields && pid !== undefined) setPriority(pid, getPriority() + YIELDING);
+    if (standsBack && pid !== undefined) await standBack(pid);
     const { stdout } = await running;
     return { ...countsSchema.parse(JSON.parse(stdout)), startMs: target.startMs ?? 0 };
   };

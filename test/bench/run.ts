@@ -228,8 +228,9 @@ async function measureRound({ generator, pair, scenario, timing }: RoundPlan): P
 
 /**
  * Runs `load` while `storm` rages, if there is one; its own figures are not looked at. Who storms
- * yields the CPU: it takes all that the proxy and the client that is measured leave, and does not
- * keep them from running. Otherwise we would measure how an operating system shares two cores.
+ * stands back, and so do its shards: they take all that the client that is measured and its shards
+ * leave of the other cores, and the proxy has one to itself. Otherwise we would measure how an
+ * operating system shares two cores.
  */
 async function inStorm<T>(
   generator: Generator,

@@ -22,6 +22,7 @@ import {
   temporaryFolder,
   waitForListener,
 } from "../harness/processes.ts";
+import { giveCore, standBack } from "./cores.ts";
 import type { Target } from "./generator.ts";
 import { processTree } from "./machine.ts";
 
@@ -55,12 +56,13 @@ export async function warmMemward(): Promise<void> {
 /** `-t 1`: one thread each, so that they do not take the cores from the proxy under test. */
 export async function startShards(
   count = 2,
-): Promise<{ addresses: string[]; stop(): Promise<unknown> }> {
+): Promise<{ addresses: string[]; pids: number[]; stop(): Promise<unknown> }> {
   // A connection for each cache, of which there may be thousands.
   const args = ["-t", "1", "-m", "256", "-c", "8192"];
   const shards = await Promise.all(Array.from({ length: count }, () => startMemcached({ args })));
   return {
     addresses: shards.map((shard) => shard.address),
+    pids: shards.map((shard) => shard.pid),
     stop: () => Promise.all(shards.map((shard) => shard.stop())),
   };
 }
@@ -151,6 +153,7 @@ export async function startStormProxy(
   limits = {},
 ): Promise<Server & { storm: Target }> {
   const others = await startShards();
+  await Promise.all(others.pids.map(standBack));
   const { username, password, digest } = newCredential();
   const server = await startMemwardProxy(shards, [
     cacheChange(STORM_CACHE, limits),
@@ -158,6 +161,7 @@ export async function startStormProxy(
     ...others.addresses.map((address, index) => shardChange(address, index, STORM_CACHE)),
   ]);
   const { pids, login } = server;
+  await Promise.all(pids.map(giveCore));
   const storm = { pids, plain: "", login: { address: login?.address ?? "", username, password } };
   const stop = (): Promise<unknown> => Promise.all([server.stop(), others.stop()]);
   return { ...server, storm, stop };

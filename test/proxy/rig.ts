@@ -56,7 +56,11 @@ export class Rig {
       sweep: this.#sweep,
       latency: new Histogram(),
       deadline: this.deadline,
-      owner: { linkFailed: () => {}, outcomesUnknown: () => this.unknownCount++ },
+      owner: {
+        stirred: () => {},
+        linkFailed: () => {},
+        outcomesUnknown: () => this.unknownCount++,
+      },
       events: {
         transition: (_link, from, to, reason) =>
           this.transitions.push({ from, to, reason, atMs: this.loop.nowMs }),

@@ -359,9 +359,10 @@ static void read_some(sockets_t *sockets, turn_t *turn, slot_t *slot) {
         slot = find(sockets, id);
         if (slot == NULL || !slot->is_reading) return;
     }
+    size_t most = sockets->group_reads_max > 0 ? LIMITED_READ_SIZE_MAX : READ_SIZE_MAX;
     ssize_t size;
     do {
-        size = recv(slot->fd, sockets->memory + turn->read_at, READ_SIZE_MAX, 0);
+        size = recv(slot->fd, sockets->memory + turn->read_at, most, 0);
     } while (size < 0 && errno == EINTR);
     if (size < 0 && errno == EAGAIN) return;
     int32_t value = size < 0 ? -errno : (int32_t)size;

@@ -15,6 +15,8 @@
 #define EVENT_FIELDS 3
 /* One read of one socket; what is left over comes in the next turn, so that others get theirs. */
 #define READ_SIZE_MAX (64 * 1024)
+/* The same while there is a limit of reads: what one read brings is done before others get on. */
+#define LIMITED_READ_SIZE_MAX (8 * 1024)
 /* An IPv6 address as text. */
 #define PEER_SIZE_MAX 64
 #define GROUPS_MAX (1 << 20)

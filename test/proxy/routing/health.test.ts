@@ -4,21 +4,25 @@ import { Loop } from "../../../core/io/loop.ts";
 import { seededRandom } from "../../../core/runtime/random.ts";
 import { TICK_MS } from "../../../proxy/routing/detector.ts";
 import type { LinkFailure } from "../../../proxy/routing/link.ts";
+import { Rounds } from "../../../proxy/routing/rounds.ts";
 import { Route, type ShardLinks } from "../../../proxy/routing/route.ts";
 import { Slots } from "../../../proxy/routing/slots.ts";
 import { Sweep } from "../../../proxy/routing/sweep.ts";
 
 let route: Route;
+let rounds: Rounds;
 let told: string[];
 let nowMs: number;
 
 beforeEach(() => {
   const loop = new Loop();
+  rounds = new Rounds();
   const options = {
     loop,
     slots: new Slots(),
     random: seededRandom(1),
     sweep: new Sweep(loop),
+    rounds,
     events: { transition: () => {} },
   };
   told = [];
@@ -156,5 +160,74 @@ describe("an adaptive deadline", () => {
     route.update([{ node: "n1", address: "h:1" }]);
     tick(20);
     expect(route.deadline.ms).toBe(250);
+  });
+});
+
+describe("a cache in which nothing happens", () => {
+  /** Whether the rounds still come by. */
+  const isVisited = (): boolean => {
+    let count = 0;
+    const { tick: visit } = route.health;
+    route.health.tick = (atMs) => {
+      count++;
+      return visit.call(route.health, atMs);
+    };
+    pass(1);
+    route.health.tick = visit;
+    return count > 0;
+  };
+  const pass = (ticks: number): void => {
+    for (let i = 0; i < ticks; i++) {
+      nowMs += TICK_MS;
+      rounds.run(nowMs);
+    }
+  };
+  /** One command to n1, answered after so many milliseconds. */
+  const ask = (latencyMs: number): void => {
+    shard("n1").stirred();
+    shard("n1").latency.observe(latencyMs);
+  };
+
+  test("is not looked at, until a command comes", () => {
+    pass(3);
+    expect(isVisited()).toBe(false);
+    ask(0.3);
+    expect(isVisited()).toBe(true);
+    pass(2);
+    expect(isVisited()).toBe(false);
+  });
+
+  test("is looked at as long as somebody is suspected in it", () => {
+    pass(3);
+    failed("n1", "refused");
+    pass(15);
+    expect(isVisited()).toBe(true);
+    pass(10);
+    expect(told).toEqual(["n1 refused", "n1 trusted"]);
+    expect(isVisited()).toBe(false);
+  });
+
+  test("has forgotten what was slow when it is looked at again much later", () => {
+    tick(50);
+    for (let i = 0; i < 3; i++) {
+      ask(20);
+      pass(1);
+    }
+    expect(route.health.seenOf(shard("n1")).slow.slow).toBe(3);
+    nowMs += 20_000;
+    for (let i = 0; i < 10; i++) ask(0.3);
+    pass(1);
+    expect(route.health.seenOf(shard("n1")).slow).toEqual({ count: 10, slow: 0 });
+  });
+
+  test("is not looked into for a few quick commands, but for a slow one at once", () => {
+    pass(3);
+    const countOf = (): number => route.health.seenOf(shard("n1")).slow.count;
+    for (let i = 0; i < 5; i++) ask(0.3);
+    pass(1);
+    expect(countOf()).toBe(0);
+    ask(20);
+    pass(1);
+    expect(countOf()).toBe(6);
   });
 });

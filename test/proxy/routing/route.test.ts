@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { Loop } from "../../../core/io/loop.ts";
 import { seededRandom } from "../../../core/runtime/random.ts";
+import { Rounds } from "../../../proxy/routing/rounds.ts";
 import { Route, type ShardLinks, type ShardTarget } from "../../../proxy/routing/route.ts";
 import { Slots } from "../../../proxy/routing/slots.ts";
 import { Sweep } from "../../../proxy/routing/sweep.ts";
@@ -14,6 +15,7 @@ function newRoute(): Route {
     slots: new Slots(),
     random: seededRandom(1),
     sweep: new Sweep(loop),
+    rounds: new Rounds(),
     events: { transition: () => {} },
   };
   return new Route(options, { suspected: () => {}, trusted: () => {} });
