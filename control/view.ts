@@ -4,6 +4,7 @@
  * Digests stay in the state, and what many credentials share is kept once, so that 100,000 of them
  * fit. Nothing is decided from it that a commit does not check again.
  */
+import { follow } from "../core/cluster/follow.ts";
 import type { Incident, Monitor, Person, Silence, Speaker } from "../core/cluster/incidents.ts";
 import { PROBE_CACHE } from "../core/cluster/internal.ts";
 import type {
@@ -55,6 +56,7 @@ export const FOLLOWED_KINDS = [
   "monitor",
   "speaker",
 ] as const satisfies Kind[];
+type FollowedKind = (typeof FOLLOWED_KINDS)[number];
 
 /** Waiting for a revision that does not come is not endless: the state may be away. */
 const REACHED_MS_MAX = 1_000;
@@ -95,15 +97,11 @@ export class View {
 
   /** Loads what is there, then follows. Rejects with StateUnavailable. */
   async start(state: Pick<ClusterState, "list" | "watch">): Promise<void> {
-    let fromRevision = Number.POSITIVE_INFINITY;
-    for (const kind of FOLLOWED_KINDS) {
-      const { entries, revision } = await state.list(kind);
-      // What changes between two lists is told by the watch, from the oldest of them on.
-      fromRevision = Math.min(fromRevision, revision);
-      for (const entry of entries) this.#apply(entry as Seen);
-    }
-    this.#revision = fromRevision;
-    this.#watch = state.watch(fromRevision, {
+    this.#watch = await follow<FollowedKind>(state, FOLLOWED_KINDS, {
+      listed: (entry) => this.#apply(entry),
+      loaded: (revision) => {
+        this.#revision = revision;
+      },
       changed: (seen, revision) => {
         for (const change of seen) this.#apply(change);
         this.#revision = revision;

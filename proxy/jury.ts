@@ -6,9 +6,11 @@
  * Shards that are out are probed until their canary comes back quickly, several times in a row,
  * and not before a while has passed, which doubles each time that they return in vain.
  */
+
 import { CHANGES_MAX } from "../core/cluster/changes.ts";
 import { type CacheView, decideEjection } from "../core/cluster/ejections.ts";
 import { emptied } from "../core/cluster/external.ts";
+import { follow } from "../core/cluster/follow.ts";
 import { newSerial } from "../core/cluster/layout.ts";
 import type {
   Ejection,
@@ -156,14 +158,8 @@ export class Jury {
   }
 
   async #load(): Promise<void> {
-    const { state } = this.#parts;
-    let fromRevision = Number.POSITIVE_INFINITY;
-    for (const kind of KINDS) {
-      const { entries, revision } = await state.list(kind);
-      fromRevision = Math.min(fromRevision, revision);
-      for (const entry of entries as Entry<JuryKind>[]) this.#see(entry);
-    }
-    this.#watch = state.watch(fromRevision, {
+    this.#watch = await follow<JuryKind>(this.#parts.state, KINDS, {
+      listed: (entry) => void this.#see(entry),
       changed: (seen) => this.#changed(seen),
       reset: () => this.#forget(),
     });

@@ -3,6 +3,7 @@
  * so, what is out of routing, which caches and limits there are. Followed in the background; that
  * the state does not answer is an observation like any other.
  */
+import { follow } from "../../core/cluster/follow.ts";
 import type { Monitor } from "../../core/cluster/incidents.ts";
 import type {
   Cache,
@@ -121,16 +122,11 @@ export class ClusterWatch implements ClusterFacts {
   }
 
   async #load(): Promise<void> {
-    const { state } = this.#parts;
-    let fromRevision = Number.POSITIVE_INFINITY;
-    for (const kind of KINDS) {
-      const { entries, revision } = await state.list(kind);
-      // What changes between two lists is told by the watch, from the oldest of them on.
-      fromRevision = Math.min(fromRevision, revision);
-      for (const entry of entries as Entry<FollowedKind>[]) this.#see(entry);
-    }
-    this.isLoaded = true;
-    this.#watch = state.watch(fromRevision, {
+    this.#watch = await follow<FollowedKind>(this.#parts.state, KINDS, {
+      listed: (entry) => this.#see(entry),
+      loaded: () => {
+        this.isLoaded = true;
+      },
       changed: (seen) => {
         for (const change of seen) this.#see(change as Seen<FollowedKind>);
       },

@@ -4,6 +4,7 @@
  */
 
 import { AppliedByAll } from "../../core/cluster/applied.ts";
+import { follow } from "../../core/cluster/follow.ts";
 import type {
   Cache,
   Credential,
@@ -30,6 +31,7 @@ export const FOLLOWED_KINDS = [
   "standIn",
   "proxy",
 ] as const;
+type FollowedKind = (typeof FOLLOWED_KINDS)[number];
 export const isFollowed = ({ kind }: Seen): boolean =>
   (FOLLOWED_KINDS as readonly string[]).includes(kind);
 /** Proxies write their own records when something was applied: that must not go on for ever. */
@@ -75,16 +77,9 @@ export class Directory {
 
   /** Loads what is there, then follows. */
   async start(): Promise<void> {
-    const { state } = this.#options;
-    let fromRevision = Number.POSITIVE_INFINITY;
-    for (const kind of FOLLOWED_KINDS) {
-      const { entries, revision } = await state.list(kind);
-      fromRevision = Math.min(fromRevision, revision);
-      for (const entry of entries) this.#apply(entry);
-    }
-    // Lists were read one after another: what happened between is seen again, harmlessly.
-    this.#options.applied(fromRevision);
-    this.#watch = state.watch(fromRevision, {
+    this.#watch = await follow<FollowedKind>(this.#options.state, FOLLOWED_KINDS, {
+      listed: (entry) => this.#apply(entry),
+      loaded: (revision) => this.#options.applied(revision),
       changed: (seen, revision) => {
         const followed = seen.filter(isFollowed);
         for (const change of followed) this.#apply(change);
