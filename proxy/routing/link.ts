@@ -124,6 +124,8 @@ export interface LinkEvents {
 export interface LinkOwner {
   /** Something is on its way again after nothing was. */
   stirred(): void;
+  /** A connection has proved that the shard answers. */
+  answered(): void;
   linkFailed(reason: LinkFailure): void;
   /** Outcomes of mutations stay unknown: the shard has to be fenced. Told again until it is. */
   outcomesUnknown(): void;
@@ -412,6 +414,11 @@ export class Link implements Connecting, Carrier, CommandSink {
     this.#transition("connecting", "wanted");
   }
 
+  /** The shard is known to answer: there is nothing to wait for any longer. */
+  retryNow(): void {
+    this.#retryAtMs = 0;
+  }
+
   opened(): void {
     this.#options.loop.turn();
     this.#transition("validating", "connected");
@@ -433,6 +440,7 @@ export class Link implements Connecting, Carrier, CommandSink {
     this.#transition("ready", "validated");
     this.#connection!.uncork();
     this.#unknown.send(this.#options.loop.nowMs);
+    this.#options.owner.answered();
     return from + size;
   }
 

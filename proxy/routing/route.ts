@@ -126,6 +126,12 @@ export class ShardLinks implements LinkOwner {
     this.#events.stirred();
   }
 
+  /** What one dialect has found the other need not wait for. */
+  answered(): void {
+    this.text.retryNow();
+    this.binary.retryNow();
+  }
+
   linkFailed(reason: LinkFailure): void {
     this.#events.troubled(this, reason);
   }

@@ -25,10 +25,13 @@ describeWith(["memcached", "etcd"], "a watchtower", () => {
 
   test("names a node that takes 20 ms longer", async () => {
     await watched.make(1, "+20 ms");
-    const { condition } = await watched.until(concerns("node-1"));
-    expect(condition.severity).toBe("crit");
-    await watched.heal(1);
-    await watched.calm();
+    try {
+      const { condition } = await watched.until(concerns("node-1"));
+      expect(condition.severity).toBe("crit");
+    } finally {
+      await watched.heal(1);
+      await watched.calm();
+    }
   }, 120_000);
 
   test("names a shard whose memcached is stopped", async () => {
@@ -41,9 +44,12 @@ describeWith(["memcached", "etcd"], "a watchtower", () => {
 
   test("names the link when one proxy alone is slow towards one node", async () => {
     await watched.network.make({ proxy: 1, node: 3 }, "+20 ms", 1);
-    await watched.until((condition) => conditionKey(condition) === "link:proxy-1/node-3");
-    await watched.network.heal({ proxy: 1, node: 3 });
-    await watched.calm();
+    try {
+      await watched.until((condition) => conditionKey(condition) === "link:proxy-1/node-3");
+    } finally {
+      await watched.network.heal({ proxy: 1, node: 3 });
+      await watched.calm();
+    }
   }, 120_000);
 
   test("names a proxy that is stopped", async () => {

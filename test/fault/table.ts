@@ -53,7 +53,8 @@ export type Row = {
   verdict: "met" | "missed" | "no bar";
 };
 
-type Bench = { cluster: Cluster; network: Network; pace: Pace };
+/** `network` is a relay on the way to each shard: only where the fault is one of the network. */
+type Bench = { cluster: Cluster; network: Network | null; pace: Pace };
 /** Makes one node (from 1) sick; answers how it is made well. */
 type Sicken = (bench: Bench, node: number, seed: number) => Promise<() => Promise<void>>;
 
@@ -65,8 +66,8 @@ const SICKEN: Record<string, Sicken> = {
   },
   "+20 ms": async ({ network }, node, seed) => {
     const links = proxies().map((proxy) => ({ proxy, node }));
-    await Promise.all(links.map((link) => network.make(link, "+20 ms", seed)));
-    return async () => void (await Promise.all(links.map((link) => network.heal(link))));
+    await Promise.all(links.map((link) => network?.make(link, "+20 ms", seed)));
+    return async () => void (await Promise.all(links.map((link) => network?.heal(link))));
   },
   killed: async ({ cluster }, node) => {
     const pid = await shardPid(cluster, node);
@@ -80,6 +81,7 @@ const SICKEN: Record<string, Sicken> = {
 /** The node dies while each key has two copies. */
 const COPIES_KILL = "copies-kill";
 const JITTER = "jitter";
+const OF_THE_NETWORK: ReadonlySet<string> = new Set(["+20 ms", JITTER]);
 export const SCENARIO_NAMES: readonly string[] = [...Object.keys(SICKEN), JITTER];
 
 /** What one round has shown. */
@@ -122,7 +124,8 @@ async function runScenario(
   options: Omit<TableOptions, "only">,
 ): Promise<Row[]> {
   const rounds: Round[] = [];
-  await withBench({ ...options, copies: name === COPIES_KILL ? 2 : 1 }, async (bench) => {
+  const copies = name === COPIES_KILL ? 2 : 1;
+  await withBench({ ...options, name, copies }, async (bench) => {
     for (let round = 0; round < options.rounds && !options.isStopped(); round++) {
       await calm(bench);
       // In turn: a shard that fails again soon has to wait for longer.
@@ -251,7 +254,7 @@ function movedMs(
 async function runJitter(options: Omit<TableOptions, "only">): Promise<Row[]> {
   const shifts: number[] = [];
   const slow: number[] = [];
-  await withBench(options, async (bench) => {
+  await withBench({ ...options, name: JITTER }, async (bench) => {
     const { cluster, network, pace } = bench;
     for (let round = 0; round < options.rounds && !options.isStopped(); round++) {
       await calm(bench);
@@ -268,9 +271,9 @@ async function runJitter(options: Omit<TableOptions, "only">): Promise<Row[]> {
       );
       pace.operations = [];
       const seed = options.seed + round * 100;
-      await Promise.all(links.map((link, at) => network.make(link, "jitter", seed + at)));
+      await Promise.all(links.map((link, at) => network?.make(link, "jitter", seed + at)));
       await sleep(JITTER_MS);
-      await Promise.all(links.map((link) => network.heal(link)));
+      await Promise.all(links.map((link) => network?.heal(link)));
       watch.close();
       shifts.push(serials.size);
       slow.push(
@@ -290,16 +293,22 @@ async function runJitter(options: Omit<TableOptions, "only">): Promise<Row[]> {
 
 async function withBench(
   {
+    name,
     ratePerPair,
     seed,
     evidence,
     copies = 1,
-  }: Pick<TableOptions, "ratePerPair" | "seed" | "evidence"> & { copies?: 1 | 2 },
+  }: Pick<TableOptions, "ratePerPair" | "seed" | "evidence"> & { name: string; copies?: 1 | 2 },
   use: (bench: Bench) => Promise<void>,
 ): Promise<void> {
-  const network = new Network();
+  const network = OF_THE_NETWORK.has(name) ? new Network() : null;
   const counts = { proxies: PROXIES, nodes: NODES };
-  const cluster = await Cluster.start({ ...counts, engine: "memcached", copies, network });
+  const cluster = await Cluster.start({
+    ...counts,
+    engine: "memcached",
+    copies,
+    ...(network && { network }),
+  });
   const nodes = cluster.nodes.map(({ name }) => name);
   const random = seededRandom(seed);
   const pace = new Pace({ proxies: cluster.plain, nodes, ratePerPair, random });
@@ -310,7 +319,7 @@ async function withBench(
     pace.stop();
     for (const member of [...cluster.proxies, ...cluster.nodes]) evidence(member.output());
     await cluster.stop();
-    network.stop();
+    network?.stop();
   }
 }
 

@@ -58,6 +58,7 @@ export class Rig {
       deadline: this.deadline,
       owner: {
         stirred: () => {},
+        answered: () => {},
         linkFailed: () => {},
         outcomesUnknown: () => this.unknownCount++,
       },
