@@ -26,6 +26,7 @@ import {
   type Shard as ShardRecord,
 } from "../core/cluster/records.ts";
 import {
+  type Change,
   type ClusterState,
   type Entry,
   type Seen,
@@ -528,16 +529,26 @@ export class Agent {
   }
 
   async #removeRecord(id: string): Promise<void> {
-    await this.#parts.state.commit([{ kind: "shard", id, value: null }]);
-    this.#records.delete(id);
+    if (await this.#erase({ kind: "shard", id, value: null })) this.#records.delete(id);
+  }
+
+  /** Whether that was written; while the state is away it can wait for a later round. */
+  async #erase(change: Change): Promise<boolean> {
+    try {
+      await this.#parts.state.commit([change]);
+      return true;
+    } catch (error) {
+      if (!(error instanceof StateUnavailable)) throw error;
+      this.#isUnpublished = true;
+      return false;
+    }
   }
 
   /** Records of ours whose cache was deleted while we were away, and layouts of such caches. */
   async #removeOrphans(): Promise<void> {
     for (const id of this.#layouts.ids) {
       if (!(await this.#isGone(id))) continue;
-      await this.#parts.state.commit([{ kind: "layout", id, value: null }]);
-      this.#layouts.seen(id, null);
+      if (await this.#erase({ kind: "layout", id, value: null })) this.#layouts.seen(id, null);
     }
     for (const [id, { value }] of [...this.#records]) {
       const { cache, node } = value;

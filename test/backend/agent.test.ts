@@ -12,7 +12,7 @@ import { describe, expect, test } from "vitest";
 import { startBackend } from "../../backend/main.ts";
 import { backendOptions, nodeOptions } from "../../backend/options.ts";
 import type { Shard } from "../../core/cluster/records.ts";
-import type { ClusterState, Lease } from "../../core/cluster/state.ts";
+import { type ClusterState, type Lease, StateUnavailable } from "../../core/cluster/state.ts";
 import { connect } from "../harness/wire.ts";
 import {
   ask,
@@ -523,6 +523,29 @@ describe("trouble with the state", () => {
     const other = await shardSoon("c2/node-1");
     expect(failures).toBe(2);
     expect(await ask(other.address, "mn\r\n")).toBe("MN\r\n");
+  });
+
+  test("what is left of a deleted cache does not keep a node from starting without the state", async () => {
+    await putCache("c1", cache());
+    await putCache("c2", cache(MIB, "other"));
+    await stop(await start("node-1"));
+    await putCache("c1", null);
+    const real = openState();
+    let isAway = true;
+    const through = withState({
+      commit: async (changes) => {
+        const isOrphan = changes.some(({ id }) => id.startsWith("c1"));
+        if (isAway && isOrphan) throw new StateUnavailable("away");
+        return real.commit(changes);
+      },
+    });
+    await start("node-1", { through });
+    expect(await ask((await shard("c2/node-1")).address, "mn\r\n")).toBe("MN\r\n");
+    expect(await state.get("shard", "c1/node-1")).toBeDefined();
+    isAway = false;
+    await eventually(async () => {
+      expect(await state.get("shard", "c1/node-1")).toBeUndefined();
+    });
   });
 });
 
