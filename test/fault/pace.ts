@@ -9,7 +9,7 @@ import { clock } from "../../core/runtime/clock.ts";
 import type { Random } from "../../core/runtime/random.ts";
 import { endpoint } from "../harness/processes.ts";
 
-const TICK_MS = 2;
+const TICK_MS = 1;
 const CONNECTIONS_PER_PAIR = 4;
 const KEYS_PER_PAIR = 50;
 const SET_SHARE = 0.3;
@@ -71,7 +71,8 @@ export class Pace {
   #tick(): void {
     const { ratePerPair, random } = this.#options;
     const nowMs = clock.nowMs();
-    const due = Math.floor(((nowMs - this.#startedAtMs) / 1000) * ratePerPair);
+    // The first is due at the start.
+    const due = Math.floor(((nowMs - this.#startedAtMs) / 1000) * ratePerPair) + 1;
     for (; this.#dueCount < due; this.#dueCount++) {
       const dueMs = this.#startedAtMs + (this.#dueCount / ratePerPair) * 1000;
       for (const pair of this.#pairs) pair.ask(random, dueMs);
