@@ -9,15 +9,14 @@ import { reachableAddress } from "../core/runtime/config.ts";
 import type { Logger } from "../core/runtime/log.ts";
 import { registerMetrics } from "../core/runtime/metrics.ts";
 import type { RunningRole } from "../core/runtime/role.ts";
-import { FiguresCollector } from "./figures.ts";
 import { Flusher } from "./flusher.ts";
 import { Jury } from "./jury.ts";
 import { createProxyRegistry, JURY_METRICS } from "./metrics.ts";
 import type { ProxyOptions } from "./options.ts";
+import { OwnWorker } from "./ownWorker.ts";
 import { probe } from "./routing/probe.ts";
-import { ThreadedWorker } from "./threads.ts";
+import { type Bound, ThreadedWorker } from "./threads.ts";
 import { UsageWriter } from "./usage.ts";
-import { ViewCollector } from "./view.ts";
 import { Viewers } from "./viewers.ts";
 import { Worker, type WorkerEvents } from "./worker.ts";
 
@@ -41,8 +40,9 @@ export async function startProxy(
   /** Where the view can be read; told by whoever opens it. */
   let ops = "";
   let advertised: readonly string[] = [];
-  /** The revision in force in each worker. */
+  /** The revision in force in each worker that serves, and in all of them. */
   const applied: number[] = [];
+  let appliedRevision = 0;
 
   /** Tells the cluster where this proxy is and which revision is in force here. */
   const presence = new Presence({
@@ -51,7 +51,6 @@ export async function startProxy(
     kind: "proxy",
     id: options.name,
     value: () => {
-      const appliedRevision = Math.min(...applied);
       const addresses = [...advertised];
       return { pid: process.pid, addresses, ops, ready: isReady, appliedRevision, startedAtMs };
     },
@@ -63,6 +62,9 @@ export async function startProxy(
     },
     applied: (revision) => {
       applied[worker] = revision;
+      const inAll = Math.min(...applied);
+      if (inAll === appliedRevision) return;
+      appliedRevision = inAll;
       if (isReady) void presence.publish();
     },
     suspected: (shardId, reason) => jury.suspect(shardId, reason),
@@ -70,45 +72,42 @@ export async function startProxy(
     flushWanted: (cacheId) => flusher.flush(cacheId),
   });
 
-  const first = new Worker(options, state, eventsOf(0));
-  const flusher = new Flusher({
+  // The worker of the main thread follows the cluster state for all, whether it serves or not.
+  const home = new Worker(
+    options.sharesMainThread ? options : { ...options, listen: [], plain: [] },
     state,
-    log,
-    appliedByAll: () => first.services.directory.appliedByAll,
-  });
+    options.sharesMainThread ? eventsOf(0) : { ...eventsOf(0), applied: () => {} },
+  );
+  const { loop, directory } = home.services;
+  const flusher = new Flusher({ state, log, appliedByAll: () => directory.appliedByAll });
   const jury = new Jury({
     state,
     log,
     proxy: options.name,
-    probe: (address, msMax) => probe(first.services.loop, address, msMax),
-    isStarved: () => first.starvation.isStarved,
+    probe: (address, msMax) => probe(loop, address, msMax),
+    isStarved: () => home.starvation.isStarved,
   });
-  const bound = await first.start();
+  let bound: Bound = await home.start();
+  const threads: ThreadedWorker[] = [];
+  const threadsFrom = options.sharesMainThread ? 1 : 0;
+  for (let worker = threadsFrom; worker < options.workers; worker++) {
+    // Port 0 would give every worker a port of its own.
+    const plain = options.plain.map(({ cache }, at) => ({ cache, address: bound.plain[at]! }));
+    const hasPorts = worker > 0;
+    const given = hasPorts ? { ...options, listen: bound.listen, plain } : options;
+    applied[worker] = 0;
+    const thread = new ThreadedWorker(given, eventsOf(worker));
+    bound = await thread.start(state);
+    threads.push(thread);
+  }
   advertised =
     options.advertise.length > 0 ? options.advertise : bound.listen.map(reachableAddress);
-  const others: ThreadedWorker[] = [];
-  const { directory } = first.services;
-  const views = new ViewCollector(directory);
+  const workers = options.sharesMainThread ? [new OwnWorker(home), ...threads] : threads;
   const viewers = new Viewers({
     proxy: options.name,
-    isStarved: () => first.starvation.isStarved,
-    collect: ({ isAnew }) => {
-      const own = views.collect({ isAnew, nowMs: clock.nowMs() });
-      return Promise.all([own, ...others.map((other) => other.view({ isAnew }))]);
-    },
+    isStarved: () => home.starvation.isStarved,
+    collect: (asked) => Promise.all(workers.map((worker) => worker.view(asked))),
   });
-  const collector = new FiguresCollector(first.services);
-  const sharedOptions: ProxyOptions = {
-    ...options,
-    listen: bound.listen,
-    plain: options.plain.map(({ cache }, i) => ({ cache, address: bound.plain[i]! })),
-  };
-  for (let worker = 1; worker < options.workers; worker++) {
-    applied[worker] = 0;
-    const other = new ThreadedWorker(sharedOptions, eventsOf(worker));
-    await other.start(state);
-    others.push(other);
-  }
   isReady = true;
   await presence.publish();
   jury.start();
@@ -119,19 +118,16 @@ export async function startProxy(
     proxy: options.name,
     startedAtMs,
     lease: () => presence.lease,
-    figures: () => {
-      const own = collector.collect(clock.unixMs());
-      return Promise.all([own, ...others.map((other) => other.figures())]);
-    },
+    figures: () => Promise.all(workers.map((worker) => worker.figures())),
     exists: (kind, id) =>
       kind === "cache" ? directory.tenants.has(id) : directory.login(id) !== undefined,
     changeCount: () => directory.changeCount,
   });
   usage.start();
-  const io = layerFacts(first.services.loop);
+  const io = layerFacts(loop);
   log.info({ ...bound, advertised, workers: options.workers, ...io }, "serving clients");
 
-  const registry = createProxyRegistry(first, others);
+  const registry = createProxyRegistry(workers);
   registerMetrics(registry, JURY_METRICS, {
     suspicions: (emit) => emit(jury.linkSuspicionCount),
   });
@@ -157,7 +153,7 @@ export async function startProxy(
       if (ops !== "") await Promise.race([presence.publish(), sleep(FAREWELL_MS_MAX)]);
       await usage.stop();
       await jury.close();
-      await Promise.all([first.drain(), ...others.map((other) => other.drain())]);
+      await Promise.all([home.drain(), ...threads.map((thread) => thread.drain())]);
       await presence.end();
     },
   };

@@ -6,7 +6,6 @@ import {
   type MetricFamily,
   type MetricTable,
   type Registry,
-  readFamilies,
   register,
   registerMetrics,
 } from "../core/runtime/metrics.ts";
@@ -190,19 +189,16 @@ export const JURY_METRICS = {
 } as const satisfies MetricTable;
 
 /**
- * The metrics of a proxy. With further workers every sample says by a label `worker` whose it is;
+ * The metrics of a proxy. With several workers every sample says by a label `worker` whose it is;
  * they are asked when the first metric of a scrape is read.
  */
 export function createProxyRegistry(
-  first: Worker,
-  others: readonly { families(): Promise<MetricFamily[]> }[],
+  workers: readonly { families(): Promise<MetricFamily[]> }[],
 ): Registry {
-  const own = createWorkerRegistry(first);
-  if (others.length === 0) return own;
   const registry = createRegistry();
   let scraped: Promise<MetricFamily[][]> | null = null;
   const scrape = (): Promise<MetricFamily[][]> => {
-    scraped ??= Promise.all([readFamilies(own), ...others.map((other) => other.families())]);
+    scraped ??= Promise.all(workers.map((worker) => worker.families()));
     setImmediate(() => {
       scraped = null;
     });
@@ -210,10 +206,10 @@ export function createProxyRegistry(
   };
   for (const { name, help, kind } of Object.values(PROXY_METRICS)) {
     register(registry, { name, help }, async () => {
-      const workers = await scrape();
-      const values = workers.flatMap((families, worker) => {
+      const answers = await scrape();
+      const values = answers.flatMap((families, worker) => {
         const family = families.find((one) => one.name === name);
-        const label = { worker: String(worker + 1) };
+        const label = answers.length > 1 ? { worker: String(worker + 1) } : {};
         return (family?.values ?? []).map((v) => ({ ...v, labels: { ...v.labels, ...label } }));
       });
       return { name, help, type: kind, values };

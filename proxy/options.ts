@@ -30,6 +30,12 @@ export const proxyOptions = z.strictObject({
     .max(64)
     .default(1)
     .describe("Event loops that share the listening ports; more than one when a core is full"),
+  sharesMainThread: z
+    .boolean()
+    .default(false)
+    .describe(
+      "The first event loop also follows the cluster state: 30 MB less, but clients wait for that",
+    ),
   io: z
     .enum(IO_CHOICES)
     .default("auto")

@@ -1,17 +1,13 @@
 /**
- * A further worker of a proxy, in a thread of its own: the same event loop on the same ports
+ * A worker of a proxy in a thread of its own; where there are several, on the same ports
  * (SO_REUSEPORT). It has no cluster state; the main thread tells it what changes.
  */
 import assert from "node:assert/strict";
 import { parentPort, workerData } from "node:worker_threads";
-import { clock } from "../core/runtime/clock.ts";
-import { readFamilies } from "../core/runtime/metrics.ts";
-import { FiguresCollector } from "./figures.ts";
-import { createWorkerRegistry } from "./metrics.ts";
 import { MirroredState } from "./mirror.ts";
 import type { ProxyOptions } from "./options.ts";
+import { OwnWorker } from "./ownWorker.ts";
 import type { ThreadNotice, ThreadOrder } from "./threads.ts";
-import { ViewCollector } from "./view.ts";
 import { Worker } from "./worker.ts";
 
 assert(parentPort !== null, "started by threads.ts only");
@@ -35,32 +31,23 @@ const worker = new Worker(workerData as ProxyOptions, state, {
     return new Promise((done) => flushes.set(id, done));
   },
 });
-const registry = createWorkerRegistry(worker);
-const views = new ViewCollector(worker.services.directory);
-const collector = new FiguresCollector(worker.services);
+const own = new OwnWorker(worker);
 
 port.on("message", async (order: ThreadOrder) => {
   switch (order.type) {
     case "snapshot":
       state.load(order.entries, order.revision);
-      await worker.start();
-      return tell({ type: "started" });
+      return tell({ type: "started", bound: await worker.start() });
     case "changed":
       return state.changed(order.seen, order.revision);
     case "reset":
       return state.reset();
     case "scrape":
-      return tell({ type: "metrics", id: order.id, families: await readFamilies(registry) });
-    case "figures": {
-      const figures = collector.collect(clock.unixMs());
-      return tell({ type: "figures", id: order.id, figures });
-    }
+      return tell({ type: "metrics", id: order.id, families: await own.families() });
+    case "figures":
+      return tell({ type: "figures", id: order.id, figures: await own.figures() });
     case "view":
-      return tell({
-        type: "view",
-        id: order.id,
-        caches: views.collect({ ...order, nowMs: clock.nowMs() }),
-      });
+      return tell({ type: "view", id: order.id, caches: await own.view(order) });
     case "flushed":
       flushes.get(order.id)?.(order.isFlushed);
       flushes.delete(order.id);

@@ -1,4 +1,4 @@
-/** Further workers of a proxy, seen from the main thread: started, told, scraped, drained. */
+/** Workers in threads of their own, seen from the main thread: started, told, scraped, drained. */
 import { Worker as Thread } from "node:worker_threads";
 import type { CacheSeen } from "../core/cluster/proxyView.ts";
 import type { SuspicionReason } from "../core/cluster/records.ts";
@@ -21,7 +21,7 @@ export type ThreadOrder =
   | { type: "drain" };
 
 export type ThreadNotice =
-  | { type: "started" }
+  | { type: "started"; bound: Bound }
   | {
       type: "linkChanged";
       link: { address: string; dialect: "text" | "binary" };
@@ -38,6 +38,9 @@ export type ThreadNotice =
   | { type: "view"; id: number; caches: CacheSeen[] }
   | { type: "drained" };
 
+/** Addresses that clients can connect to, logins first. */
+export type Bound = { listen: string[]; plain: string[] };
+
 type Answer = MetricFamily[] | Figures | CacheSeen[];
 
 const ANSWER_MS_MAX = 500;
@@ -51,7 +54,8 @@ export class ThreadedWorker {
   #askedCount = 0;
   #watch: Watch | null = null;
   #isResetting = false;
-  #whenStarted: () => void = () => {};
+  #whenStarted: (bound: Bound) => void = () => {};
+  #isDrained = false;
   #whenDrained: () => void = () => {};
 
   /** `options` name the addresses as bound: port 0 would give every worker a port of its own. */
@@ -61,14 +65,23 @@ export class ThreadedWorker {
     this.#thread.on("message", (notice: ThreadNotice) => this.#told(notice));
   }
 
-  /** Rejects when the thread cannot start (its ports are taken, for one). */
-  async start(state: ClusterState): Promise<void> {
+  /**
+   * Resolves with the addresses as bound; rejects when the thread cannot start (its ports are taken,
+   * for one). Should it end later, the process does, too: without it nobody is served.
+   */
+  async start(state: ClusterState): Promise<Bound> {
     const lists = await Promise.all(FOLLOWED_KINDS.map((kind) => state.list(kind)));
     const revision = Math.min(...lists.map((list) => list.revision));
     const entries = lists.flatMap((list) => list.entries as Entry[]);
-    const started = new Promise<void>((resolve, reject) => {
-      this.#whenStarted = resolve;
+    const started = new Promise<Bound>((resolve, reject) => {
+      this.#whenStarted = (bound) => {
+        this.#thread.off("error", reject);
+        resolve(bound);
+      };
       this.#thread.once("error", reject);
+    });
+    this.#thread.on("exit", (code) => {
+      if (!this.#isDrained) throw new Error(`a worker thread of the proxy ended with ${code}`);
     });
     this.#order({ type: "snapshot", entries, revision });
     this.#watch = state.watch(revision, {
@@ -84,7 +97,7 @@ export class ThreadedWorker {
         this.#order({ type: "reset" });
       },
     });
-    await started;
+    return started;
   }
 
   /** Its metrics; none when it is too busy to answer in time. */
@@ -132,7 +145,7 @@ export class ThreadedWorker {
   #told(notice: ThreadNotice): void {
     switch (notice.type) {
       case "started":
-        return this.#whenStarted();
+        return this.#whenStarted(notice.bound);
       case "linkChanged":
         return this.#events.linkChanged(notice.link, notice.from, notice.to, notice.reason);
       case "applied":
@@ -153,6 +166,7 @@ export class ThreadedWorker {
       case "view":
         return this.#asked.get(notice.id)?.(notice.caches);
       case "drained":
+        this.#isDrained = true;
         return this.#whenDrained();
     }
   }

@@ -1,6 +1,7 @@
 /**
- * One event loop of a proxy: everything a request touches, wired together. A proxy runs one of
- * these in its main thread, and more in threads of their own when `workers` asks for it.
+ * One event loop of a proxy: everything a request touches, wired together. They run in threads of
+ * their own (thread.ts). The one of the main thread, beside what follows the cluster state, serves
+ * clients only if `sharesMainThread`.
  */
 import type { SuspicionReason } from "../core/cluster/records.ts";
 import { Loop } from "../core/io/loop.ts";

@@ -197,6 +197,8 @@ class Supervisor implements InstanceView {
           .filter((_, at) => at % options.listen.length === index)
           .map((plainAddress) => ({ address: plainAddress, cache: DEFAULT_CACHE })),
         workers: options.workers,
+        // Memory counts for more where all is on one machine, and SQLite asks little of a thread.
+        sharesMainThread: true,
         io: options.io,
       }),
     );

@@ -7,6 +7,7 @@
 import type { IKeyValue, IRangeResponse, IRequestOp, ITxnResponse } from "etcd3";
 import { type CheckedChange, checkChanges } from "./changes.ts";
 import { EtcdClient, type EtcdClientOptions, EtcdFailure } from "./etcd-client.ts";
+import { EtcdHub } from "./etcd-hub.ts";
 import { EtcdKeys } from "./etcd-keys.ts";
 import { EtcdLeases } from "./etcd-leases.ts";
 import { EtcdWatch } from "./etcd-watch.ts";
@@ -49,6 +50,9 @@ class EtcdState implements ClusterState {
   readonly #keys: EtcdKeys;
   readonly #leases: EtcdLeases;
   readonly #watches = new Set<EtcdWatch>();
+  readonly #hub: EtcdHub = new EtcdHub((fromRevision, watcher) =>
+    this.#open(fromRevision, watcher),
+  );
   readonly #troubled: (error: unknown) => void;
   #failureCount = 0;
 
@@ -106,6 +110,10 @@ class EtcdState implements ClusterState {
 
   watch(fromRevision: number, watcher: Watcher): Watch {
     this.#client.assertOpen();
+    return this.#hub.watch(fromRevision, watcher);
+  }
+
+  #open(fromRevision: number, watcher: Watcher): Watch {
     const watch = new EtcdWatch({
       client: this.#client,
       keys: this.#keys,
