@@ -1,5 +1,6 @@
 /** The proxy role: its workers, its record in the cluster state, its metrics. Wiring only. */
 
+import { constants, getPriority, setPriority } from "node:os";
 import { Presence } from "../core/cluster/presence.ts";
 import { VIEW_PATH } from "../core/cluster/proxyView.ts";
 import type { ClusterState } from "../core/cluster/state.ts";
@@ -20,6 +21,8 @@ import { UsageWriter } from "./usage.ts";
 import { Viewers } from "./viewers.ts";
 import { Worker, type WorkerEvents } from "./worker.ts";
 
+/** How many steps nicer than its sessions' threads a main thread is that only follows the state. */
+const NICER = 10;
 /** A state that is away must not keep a proxy from draining. */
 const FAREWELL_MS_MAX = 200;
 
@@ -100,6 +103,7 @@ export async function startProxy(
     bound = await thread.start(state);
     threads.push(thread);
   }
+  if (threadsFrom === 0) comeLast();
   advertised =
     options.advertise.length > 0 ? options.advertise : bound.listen.map(reachableAddress);
   const workers = options.sharesMainThread ? [new OwnWorker(home), ...threads] : threads;
@@ -157,4 +161,13 @@ export async function startProxy(
       await presence.end();
     },
   };
+}
+
+/**
+ * When a shard fails all proxies have a lot to do at once, and clients of other shards must not wait
+ * for that where cores are few. On Linux this is about the calling thread alone.
+ */
+function comeLast(): void {
+  if (process.platform !== "linux") return;
+  setPriority(Math.min(constants.priority.PRIORITY_LOW, getPriority() + NICER));
 }

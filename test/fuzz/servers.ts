@@ -55,6 +55,7 @@ async function startOne({
   const commit = await state.commit(records(shards, copies));
   if (!commit.ok) throw new Error(`state: ${JSON.stringify(commit)}`);
   const options = proxyOptions.parse({
+    sharesMainThread: true,
     listen: ["127.0.0.1:0"],
     plain: [{ address: "127.0.0.1:0", cache: "default" }],
   });
