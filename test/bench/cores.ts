@@ -4,14 +4,21 @@
  * the others leave of the rest. Needs util-linux; on a single core all stay where they are.
  */
 import { execFile } from "node:child_process";
+import { readdirSync, readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { promisify } from "node:util";
 
 const run = promisify(execFile);
 
-/** The main thread of the process has the first core to itself, as far as those go that stand back. */
+/** How Node names a thread in which a worker of a proxy serves its clients. */
+const SERVING = "WorkerThread";
+
+/** What serves clients in it has the first core to itself, as far as those go that stand back. */
 export async function giveCore(pid: number): Promise<void> {
-  await place(["--cpu-list"], pid, "0");
+  const threads = readdirSync(`/proc/${pid}/task`).filter(
+    (id) => readFileSync(`/proc/${pid}/task/${id}/comm`, "latin1").trim() === SERVING,
+  );
+  await Promise.all(threads.map((id) => place(["--cpu-list"], Number(id), "0")));
 }
 
 /** It runs on the other cores only, and there only while nobody else wants to (SCHED_IDLE). */
