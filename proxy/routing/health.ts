@@ -27,7 +27,9 @@ const SLOW_MS_MIN = 5;
 const SLOW_FACTOR = 4;
 /** The usual latency is that of the last minutes: each tick forgets a 3,000th. */
 const FORGET_PER_TICK = TICK_MS / 300_000;
-const USUAL_QUANTILE = 0.99;
+/** What is slow follows what most operations take: a burst now and then teaches it nothing. */
+const SLOW_QUANTILE = 0.95;
+const DEADLINE_QUANTILE = 0.99;
 /** It changes slowly: so often is soon enough to look. */
 const USUAL_TICKS = 10;
 /** An adaptive deadline: so many times what is usual, and at least this. */
@@ -85,7 +87,7 @@ export class Health {
   /** Of all shards together, when it was last looked into. */
   #answeredCount = 0;
   #answeredSumMs = 0;
-  /** What is usual, and for how many more ticks that is taken for known. */
+  /** What 99 of 100 operations take, and for how many more ticks that is taken for known. */
   #usualMs: number | undefined;
   #usualTicksLeft = 0;
   /** As they were when they were watched last; `update` makes another list. */
@@ -218,8 +220,10 @@ export class Health {
   #compare(nowMs: number): void {
     if (--this.#usualTicksLeft <= 0) {
       this.#usualTicksLeft = USUAL_TICKS;
-      this.#usualMs = usualOf(this.#watched.map(({ usual }) => usual));
-      this.slowMs = this.#detector === null ? SLOW_MS_MIN : slowFrom(this.#usualMs);
+      const usuals = this.#watched.map(({ usual }) => usual);
+      this.#usualMs = usualOf(usuals, DEADLINE_QUANTILE);
+      const isCompared = this.#detector !== null;
+      this.slowMs = isCompared ? slowFrom(usualOf(usuals, SLOW_QUANTILE)) : SLOW_MS_MIN;
     }
     this.#setDeadline(this.#usualMs);
     if (this.#detector === null) return;
@@ -350,10 +354,8 @@ class Usual {
 }
 
 /** What is usual is what the middle one of the shards does: a sick one has no say in it. */
-function usualOf(usuals: readonly Usual[]): number | undefined {
-  const known = usuals
-    .flatMap((usual) => usual.quantileMs(USUAL_QUANTILE) ?? [])
-    .sort((a, b) => a - b);
+function usualOf(usuals: readonly Usual[], share: number): number | undefined {
+  const known = usuals.flatMap((usual) => usual.quantileMs(share) ?? []).sort((a, b) => a - b);
   return known[(known.length - 1) >> 1];
 }
 

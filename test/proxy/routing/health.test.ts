@@ -105,6 +105,17 @@ describe("a shard is suspected", () => {
     expect(new Set(told)).toEqual(new Set(["n3 slow"]));
   });
 
+  test("when it takes 20 ms more than its siblings, although bursts of 12 ms are usual", () => {
+    for (let i = 0; i < 100; i++) {
+      for (const { latency } of route.shards) latency.observe(12);
+      for (let op = 0; op < 30; op++) for (const one of route.shards) one.latency.observe(0.3);
+      tick(1);
+    }
+    expect(told).toEqual([]);
+    tick(20, { n3: 21 });
+    expect(new Set(told)).toEqual(new Set(["n3 slow"]));
+  });
+
   test("not when all are slow", () => {
     tick(50);
     tick(50, { n1: 20, n2: 20, n3: 20 });
