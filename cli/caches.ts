@@ -13,7 +13,7 @@ import {
   yesRow,
 } from "./change.ts";
 import { type Command, print } from "./command.ts";
-import { apiCommand, printJson } from "./connection.ts";
+import { apiCommand, printJson, show } from "./connection.ts";
 import {
   type Column,
   facts,
@@ -146,24 +146,14 @@ export const CACHE_COMMANDS: readonly Command[] = [
     summary: "show size, limits and policies of a cache",
     words: "CACHE",
     rows: {},
-    run: async ({ api, options, words }) => {
-      const { text, body } = await api.call({ method: "GET", path: pathOf(words) });
-      if (options.json) printJson(text);
-      else print(shown(body));
-      return 0;
-    },
+    run: (it) => show(it, pathOf(it.words), shown),
   }),
   apiCommand({
     name: "cache stats",
     summary: "show the counters of a cache, by memcached's names",
     words: "CACHE",
     rows: {},
-    run: async ({ api, options, words }) => {
-      const { text, body } = await api.call({ method: "GET", path: `${pathOf(words)}/stats` });
-      if (options.json) printJson(text);
-      else print(statsText(body));
-      return 0;
-    },
+    run: (it) => show(it, `${pathOf(it.words)}/stats`, statsText),
   }),
   apiCommand({
     name: "cache resize",

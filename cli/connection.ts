@@ -6,9 +6,10 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { formatAddress, parseAddress } from "../core/runtime/config.ts";
+import { EXIT } from "../core/runtime/process.ts";
 import { Api, findToken } from "./api.ts";
 import { type Command, type Options, print } from "./command.ts";
-import { listField, textField } from "./table.ts";
+import { type Json, listField, textField } from "./table.ts";
 
 const DEFAULT_URL = "http://127.0.0.1:8211";
 
@@ -93,6 +94,18 @@ export function apiCommand<R extends Rows>(row: {
       return run({ api: openApi(options), options, words });
     },
   };
+}
+
+/** Asks for what is at `path` and prints it: the answer with `--json`, else what `shown` makes of it. */
+export async function show(
+  { api, options }: { api: Api; options: { json: boolean } },
+  path: string,
+  shown: (body: Json) => string,
+): Promise<number> {
+  const { text, body } = await api.call({ method: "GET", path });
+  if (options.json) printJson(text);
+  else print(shown(body));
+  return EXIT.done;
 }
 
 export function printJson(text: string): void {

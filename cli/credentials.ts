@@ -16,7 +16,7 @@ import {
   yesRow,
 } from "./change.ts";
 import { type Command, print } from "./command.ts";
-import { apiCommand, printJson } from "./connection.ts";
+import { apiCommand, printJson, show } from "./connection.ts";
 import {
   type Column,
   facts,
@@ -127,12 +127,7 @@ ${CHANGE_DETAILS}`,
     summary: "show one credential, with the addresses that are logged in with it",
     words: "CACHE USERNAME",
     rows: {},
-    run: async ({ api, options, words }) => {
-      const { text, body } = await api.call({ method: "GET", path: onePath(words) });
-      if (options.json) printJson(text);
-      else print(shown(body));
-      return 0;
-    },
+    run: (it) => show(it, onePath(it.words), shown),
   }),
   apiCommand({
     name: "credential change",

@@ -9,7 +9,7 @@ import { EXIT, Refusal } from "../core/runtime/process.ts";
 import { type Answer, type Api, segment } from "./api.ts";
 import { listAll } from "./change.ts";
 import { type Command, print } from "./command.ts";
-import { apiCommand, type Connection, printJson } from "./connection.ts";
+import { apiCommand, type Connection, printJson, show } from "./connection.ts";
 import {
   type Column,
   facts,
@@ -103,12 +103,7 @@ export const INCIDENT_COMMANDS: readonly Command[] = [
     summary: "show an incident: who was told when, on which device, and who answered",
     words: "INCIDENT",
     rows: {},
-    run: async ({ api, options, words }) => {
-      const { text, body } = await api.call({ method: "GET", path: pathOf(words) });
-      if (options.json) printJson(text);
-      else print(timeline(body));
-      return 0;
-    },
+    run: (it) => show(it, pathOf(it.words), timeline),
   }),
   orderCommand("ack", "take an incident: nobody else is paged until that expires"),
   orderCommand("unack", "give an incident back: people are paged again"),

@@ -4,7 +4,7 @@ import { clock, sleep } from "../core/runtime/clock.ts";
 import { EXIT } from "../core/runtime/process.ts";
 import { type Api, segment } from "./api.ts";
 import { type Command, print } from "./command.ts";
-import { apiCommand, printJson } from "./connection.ts";
+import { apiCommand, printJson, show } from "./connection.ts";
 import {
   type Column,
   field,
@@ -44,12 +44,7 @@ export const NODE_COMMANDS: readonly Command[] = [
     name: "node list",
     summary: "list the backend nodes that are alive",
     rows: {},
-    run: async ({ api, options }) => {
-      const { text, body } = await api.call({ method: "GET", path: "/v1/nodes" });
-      if (options.json) printJson(text);
-      else print(table(COLUMNS, listField(body, "nodes")));
-      return EXIT.done;
-    },
+    run: (it) => show(it, "/v1/nodes", (body) => table(COLUMNS, listField(body, "nodes"))),
   }),
   apiCommand({
     name: "node drain",

@@ -4,7 +4,7 @@ import { Refusal } from "../core/runtime/process.ts";
 import { segment } from "./api.ts";
 import { CHANGE_DETAILS, change, changeRows, confirm, yesRow } from "./change.ts";
 import { type Command, print } from "./command.ts";
-import { apiCommand, printJson } from "./connection.ts";
+import { apiCommand, printJson, show } from "./connection.ts";
 import {
   type Column,
   facts,
@@ -58,24 +58,14 @@ export const POOL_COMMANDS: readonly Command[] = [
     name: "pool list",
     summary: "list the pools: our nodes, and servers of others",
     rows: {},
-    run: async ({ api, options }) => {
-      const { text, body } = await api.call({ method: "GET", path: "/v1/pools" });
-      if (options.json) printJson(text);
-      else print(table(COLUMNS, listField(body, "pools")));
-      return 0;
-    },
+    run: (it) => show(it, "/v1/pools", (body) => table(COLUMNS, listField(body, "pools"))),
   }),
   apiCommand({
     name: "pool show",
     summary: "show the servers of a pool",
     words: "POOL",
     rows: {},
-    run: async ({ api, options, words }) => {
-      const { text, body } = await api.call({ method: "GET", path: pathOf(words) });
-      if (options.json) printJson(text);
-      else print(shown(body));
-      return 0;
-    },
+    run: (it) => show(it, pathOf(it.words), shown),
   }),
   apiCommand({
     name: "pool change",

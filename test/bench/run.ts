@@ -285,7 +285,8 @@ function selectScenarios(options: Options): Scenario[] {
   return offered
     .filter((scenario) => names?.includes(scenario.name) ?? true)
     .filter((scenario) => {
-      const isPossible = scenario.load.sessions + OPEN_FILES_EXTRA <= openFiles;
+      const sessions = Math.max(scenario.load.sessions, scenario.storm?.load.sessions ?? 0);
+      const isPossible = sessions + OPEN_FILES_EXTRA <= openFiles;
       if (!isPossible)
         process.stdout.write(`not measured: ${scenario.name}, limit of open files\n`);
       return isPossible;

@@ -26,7 +26,7 @@ export type Arena =
   | "caches";
 
 /** What another cache does meanwhile on the subject's proxy. */
-export type Storm = { command: "run" | "logins"; load: Load };
+export type Storm = { command: "run" | "logins" | "idle"; load: Load };
 
 export type Measure = {
   metric: keyof Counts;
@@ -90,6 +90,8 @@ const logins: Load = { ...single, sessions: LOGINS_AT_ONCE, sources: SOURCES };
 const quiet: Load = { ...single, dialect: "binary", sessions: 10, rate: 1_000 };
 /** 20,000 logins come within some seconds; none of them waits for another. */
 const loginStorm: Load = { ...logins, dialect: "binary", sessions: 256 };
+/** Everybody comes back at once, and stays: as many as a process may have open by default. */
+const reconnectStorm: Load = { ...idle, dialect: "binary", sessions: 19_500 };
 const pipelineStorm: Load = { ...single, dialect: "binary", batch: 64, setPercent: 10 };
 const crowdedStorm: Load = { ...pipelineStorm, sessions: SESSIONS_MANY, batch: 16 };
 
@@ -183,6 +185,10 @@ export const SCENARIOS: readonly Scenario[] = [
   stormed("storm-logins", "quiet cache while another logs in, 256 at once", {
     command: "logins",
     load: loginStorm,
+  }),
+  stormed("storm-reconnect", "quiet cache while 19,500 sessions of another connect and log in", {
+    command: "idle",
+    load: reconnectStorm,
   }),
   stormed("storm-pipelined", "quiet cache while another pipelines 64 on 50 sessions", {
     command: "run",
