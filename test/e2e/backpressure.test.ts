@@ -191,8 +191,7 @@ describe("a shard that stops answering", () => {
       expect(both.join()).not.toContain("STORED");
     });
     wire.close();
-    const after = await served(well, sick);
-    expect(after).toMatch(/^VALUE /);
+    expect(await served(well, sick)).toMatch(/^VALUE /);
     other.close();
   }, 60_000);
 
@@ -227,7 +226,10 @@ describe("a shard that stops answering", () => {
     other.close();
   }, 60_000);
 
-  /** Both keys are served again, and answers belong to their questions. */
+  /**
+   * Both keys are served again, and answers belong to their questions. Between the two the shard may
+   * leave or return, empty: a miss is no fault, the old value would be.
+   */
   async function served(well: string, sick: string): Promise<string> {
     const deadline = Date.now() + 15_000;
     for (;;) {
@@ -235,10 +237,9 @@ describe("a shard that stops answering", () => {
       const stored = await wire.line(`set ${sick} 0 0 5\r\nfresh`);
       const reply = String(await wire.ask(`get ${sick} ${well}\r\n`, "END\r\n"));
       wire.close();
-      if (stored === "STORED") {
-        expect(reply).toContain(`VALUE ${sick} 0 5\r\nfresh\r\n`);
-        return reply;
-      }
+      if (stored === "STORED") expect(reply).not.toContain(`VALUE ${sick} 0 3\r\n`);
+      const isServed = reply.includes(`VALUE ${sick} 0 5\r\nfresh\r\n`);
+      if (stored === "STORED" && isServed && reply.includes(`VALUE ${well} `)) return reply;
       if (Date.now() > deadline) return `${stored} ${reply}`;
       await sleep(100);
     }
