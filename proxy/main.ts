@@ -22,7 +22,7 @@ import { Viewers } from "./viewers.ts";
 import { Worker, type WorkerEvents } from "./worker.ts";
 
 /** How many steps nicer than its sessions' threads a main thread is that only follows the state. */
-const NICER = 10;
+const NICER = 5;
 /** A state that is away must not keep a proxy from draining. */
 const FAREWELL_MS_MAX = 200;
 
