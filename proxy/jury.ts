@@ -3,8 +3,9 @@
  * of this proxy suspect is published, what others publish is followed; whoever sees that a decision
  * is due writes it (core/cluster/ejections.ts says when), and the state lets one of them win.
  *
- * Shards that are out are probed until their canary comes back quickly, several times in a row,
- * and not before a while has passed, which doubles each time that they return in vain.
+ * Shards that are out are probed from the moment that they are empty. They are trusted when their
+ * canary came back quickly, several times in a row, and a while has passed, which doubles each time
+ * that they return in vain.
  */
 
 import { CHANGES_MAX } from "../core/cluster/changes.ts";
@@ -88,8 +89,12 @@ const SIBLING_COUNT_MAX = 8;
 /** A shard that is out, as this proxy probes it. */
 type Probing = {
   serial: string;
+  /** When its probation is over. */
   notBeforeMs: number;
+  /** Canaries in a row that came back quickly since then. */
   goodCount: number;
+  /** The last one did. */
+  isWell: boolean;
   isUnderWay: boolean;
 };
 
@@ -100,18 +105,19 @@ class Case implements CacheView {
   readonly ejections = new Map<string, Ejection>();
   readonly shardRevisions = new Map<string, number>();
   readonly ejectionRevisions = new Map<string, number>();
-  readonly #nodePids: ReadonlyMap<string, number>;
   readonly suspicions = new Map<string, Map<string, Suspicion>>();
+  /** Those that live, and their processes. */
+  readonly nodes: ReadonlyMap<string, number>;
 
-  constructor(proxies: ReadonlySet<string>, nodePids: ReadonlyMap<string, number>) {
+  constructor(proxies: ReadonlySet<string>, nodes: ReadonlyMap<string, number>) {
     this.proxies = proxies;
-    this.#nodePids = nodePids;
+    this.nodes = nodes;
   }
 
   /** A process number means nothing on another machine: only shards on unix sockets are near. */
   get pids(): ReadonlyMap<string, number> {
     const near = [...this.shards].flatMap(([node, { address, process }]) => {
-      const pid = this.#nodePids.get(node);
+      const pid = this.nodes.get(node);
       const isNear = pid !== undefined && process === null && address.startsWith("unix:");
       return isNear ? [[node, pid] as const] : [];
     });
@@ -123,7 +129,7 @@ export class Jury {
   readonly #parts: JuryParts;
   readonly #cases = new Map<string, Case>();
   readonly #proxies = new Set<string>();
-  readonly #nodePids = new Map<string, number>();
+  readonly #nodes = new Map<string, number>();
   /** What this proxy would not use, and why; the shard id is the key. */
   readonly #mine = new Map<string, SuspicionReason>();
   /** As written in the state. */
@@ -288,14 +294,14 @@ export class Jury {
       return undefined;
     }
     if (seen.kind === "node") {
-      put(this.#nodePids, seen.id, seen.value?.pid ?? null);
+      put(this.#nodes, seen.id, seen.value?.pid ?? null);
       return undefined;
     }
     const [cacheId = "", rest = ""] = seen.id.split("/");
     const [node = "", proxy = ""] = rest.split("@");
     let found = this.#cases.get(cacheId);
     if (found === undefined) {
-      found = new Case(this.#proxies, this.#nodePids);
+      found = new Case(this.#proxies, this.#nodes);
       this.#cases.set(cacheId, found);
     }
     if (seen.kind === "shard") {
@@ -334,24 +340,31 @@ export class Jury {
       void this.#publish();
       return;
     }
-    if (this.#probings.get(shardId)?.serial === ejection.serial) return;
-    const before = this.#flaps.get(shardId);
-    const isFlapping = before !== undefined && nowMs - before.atMs < FLAPPING_MS;
-    const count = isFlapping ? before.count + 1 : 1;
-    this.#flaps.set(shardId, { count, atMs: nowMs });
-    // One that only had to be emptied has done nothing wrong yet.
-    const isFirstFence = ejection.reason === "unconfirmed" && count === 1;
-    const firstMs = isFirstFence ? 0 : PROBATION_MS_MIN;
-    const probationMs = Math.min(PROBATION_MS_MAX, firstMs * 2 ** (count - 1));
+    const earlier = this.#probings.get(shardId);
+    if (earlier?.serial === ejection.serial) return;
+    // Other stand-ins for the same absence: the shard itself has done nothing more.
+    const notBeforeMs = earlier?.notBeforeMs ?? nowMs + this.#probationMs(shardId, ejection);
     this.#probings.set(shardId, {
       serial: ejection.serial,
-      notBeforeMs: nowMs + probationMs,
+      notBeforeMs,
       goodCount: 0,
+      isWell: false,
       isUnderWay: false,
     });
     // Whatever was thought of it: from now on its probes have to prove that it may return.
     this.#mine.set(shardId, "unproven");
     void this.#publish();
+  }
+
+  #probationMs(shardId: string, { reason }: Ejection): number {
+    const nowMs = clock.nowMs();
+    const before = this.#flaps.get(shardId);
+    const isFlapping = before !== undefined && nowMs - before.atMs < FLAPPING_MS;
+    const count = isFlapping ? before.count + 1 : 1;
+    this.#flaps.set(shardId, { count, atMs: nowMs });
+    // One that only had to be emptied has done nothing wrong yet.
+    if (reason === "unconfirmed" && count === 1) return 0;
+    return Math.min(PROBATION_MS_MAX, PROBATION_MS_MIN * 2 ** (count - 1));
   }
 
   #forget(): void {
@@ -475,7 +488,9 @@ export class Jury {
     void this.#publish();
     const nowMs = clock.nowMs();
     for (const [shardId, probing] of this.#probings) {
-      if (!probing.isUnderWay && nowMs >= probing.notBeforeMs) void this.#probe(shardId, probing);
+      // On probation it is enough to know that it could return if it had to.
+      const isDue = nowMs >= probing.notBeforeMs || !probing.isWell;
+      if (isDue && !probing.isUnderWay) void this.#probe(shardId, probing);
     }
     // What could not be written, or was decided by somebody who died, is looked at again.
     for (const [cacheId, { ejections, suspicions }] of this.#cases) {
@@ -489,14 +504,15 @@ export class Jury {
     // Before it was emptied there is nothing to return to.
     if (shard === undefined || shard.clearedFor !== probing.serial) return;
     probing.isUnderWay = true;
+    const isOnProbation = clock.nowMs() < probing.notBeforeMs;
     const durationMs = await this.#parts.probe(shard.address, PROBE_MS_MAX);
     probing.isUnderWay = false;
     if (this.#probings.get(shardId) !== probing) return;
     const quickMs = this.#parts.isStarved() ? PROBE_QUICK_STARVED_MS : PROBE_QUICK_MS;
-    const isGood = durationMs !== null && durationMs <= quickMs;
-    probing.goodCount = isGood ? probing.goodCount + 1 : 0;
+    probing.isWell = durationMs !== null && durationMs <= quickMs;
+    probing.goodCount = probing.isWell && !isOnProbation ? probing.goodCount + 1 : 0;
     if (probing.goodCount >= PROBES_MIN) this.#mine.delete(shardId);
-    else if (!isGood) this.#mine.set(shardId, "probe_failed");
+    else this.#mine.set(shardId, probing.isWell ? "unproven" : "probe_failed");
     void this.#publish();
   }
 }

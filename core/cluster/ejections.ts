@@ -6,6 +6,7 @@
  * proxy's own connection. But where a single one cannot find out what became of its changes, the
  * shard has to be emptied, and that is what an ejection does. Keys of an ejected shard live on stand-ins that were made empty for this
  * one ejection, and the shard itself returns empty: nothing that missed a change is ever read.
+ * It returns when most proxies would use it again; sooner where the cache has too few without it.
  */
 import type { Ejection, Shard, Suspicion, SuspicionReason } from "./records.ts";
 
@@ -22,18 +23,25 @@ const HARD: Readonly<Record<SuspicionReason, boolean>> = {
   slow: false,
 };
 
+/** What probes say of a shard that is out; once it is in routing again, traffic tells. */
+const OF_PROBES: ReadonlySet<SuspicionReason> = new Set(["unproven", "probe_failed"]);
+
 /** Of the shards of a cache so many may be out for being slow: the rest has to carry them. */
 const SOFT_SHARE_MAX = 1 / 3;
+/** With fewer of them in routing nobody who might be well is kept waiting. */
+const CARRYING_SHARE_MIN = 1 / 2;
 
 /** Everything about the shards of one cache that the decision needs. */
 export interface CacheView {
   /** By node. */
-  shards: ReadonlyMap<string, Pick<Shard, "state" | "clearedFor">>;
+  shards: ReadonlyMap<string, Pick<Shard, "state" | "clearedFor" | "stamp">>;
   ejections: ReadonlyMap<string, Ejection>;
   /** By node, then by proxy. */
   suspicions: ReadonlyMap<string, ReadonlyMap<string, Suspicion>>;
   /** Proxies that live. */
   proxies: ReadonlySet<string>;
+  /** Nodes of ours whose agent lives: it is what opens a stand-in, and may be what serves it. */
+  nodes: { has(node: string): boolean };
   /** Processes of the nodes on this machine that serve their shards themselves. */
   pids: ReadonlyMap<string, number>;
 }
@@ -53,9 +61,9 @@ export function decideEjection(view: CacheView, node: string): Decision {
   const suspicions = living(view, node);
   const isSeenByMost = suspicions.length * 2 > view.proxies.size;
   if (ejection !== undefined) {
-    if (!isSeenByMost && shard.clearedFor === ejection.serial && shard.state === "ready") {
-      return { do: "readmit" };
-    }
+    const isEmptied = shard.clearedFor === ejection.serial && shard.state === "ready";
+    const mayReturn = !isSeenByMost || (isNeeded(view, ejection) && !isSick(view, node));
+    if (isEmptied && mayReturn) return { do: "readmit" };
     // A stand-in that failed itself takes its keys with it: all begin anew.
     const isWhole = ejection.standIns.every((host) => isUsable(view, host));
     if (isWhole) return KEEP;
@@ -93,17 +101,35 @@ function shareProcess({ pids }: CacheView, node: string, host: string): boolean 
   return pids.has(node) && pids.get(node) === pids.get(host);
 }
 
-/** In routing, and not about to leave it. */
-function isUsable(view: CacheView, node: string): boolean {
-  const isThere = view.shards.get(node)?.state === "ready" && !view.ejections.has(node);
-  const suspicions = living(view, node);
-  const isDoubted = suspicions.some(({ reason }) => reason === "unconfirmed");
-  return isThere && !isDoubted && suspicions.length * 2 <= view.proxies.size;
+/** Its keys have nobody, or the few that are left would have to carry too much. */
+function isNeeded(view: CacheView, { standIns }: Ejection): boolean {
+  const carrying = [...view.shards.keys()].filter((node) => isUsable(view, node));
+  if (carrying.length < view.shards.size * CARRYING_SHARE_MIN) return true;
+  return !standIns.some((host) => carrying.includes(host));
 }
 
-function living({ suspicions, proxies }: CacheView, node: string): Suspicion[] {
+/** Its canaries fail; one that only has to prove for longer that it is well is not. */
+function isSick(view: CacheView, node: string): boolean {
+  const failed = living(view, node).filter(({ reason }) => reason !== "unproven");
+  return failed.length * 2 > view.proxies.size;
+}
+
+/** In routing, and not about to leave it; its node is there to stand in for others. */
+function isUsable(view: CacheView, node: string): boolean {
+  const shard = view.shards.get(node);
+  const isThere = shard?.state === "ready" && !view.ejections.has(node);
+  if (!isThere || !(shard.stamp !== "" || view.nodes.has(node))) return false;
+  const suspicions = living(view, node);
+  const isDoubted = suspicions.some(({ reason }) => reason === "unconfirmed");
+  return !isDoubted && suspicions.length * 2 <= view.proxies.size;
+}
+
+function living({ suspicions, proxies, ejections }: CacheView, node: string): Suspicion[] {
   const all = suspicions.get(node)?.values() ?? [];
-  return [...all].filter(({ proxy }) => proxies.has(proxy));
+  const isOut = ejections.has(node);
+  return [...all].filter(({ proxy, reason }) => {
+    return proxies.has(proxy) && (isOut || !OF_PROBES.has(reason));
+  });
 }
 
 /**

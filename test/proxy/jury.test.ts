@@ -26,7 +26,10 @@ beforeEach(async () => {
   closing = [];
   canaries = new Map();
   isStarved = false;
-  for (const node of ["n1", "n2", "n3"]) await writeShard(node);
+  for (const node of ["n1", "n2", "n3"]) {
+    await writeNode(node);
+    await writeShard(node);
+  }
 });
 
 afterEach(async () => {
@@ -41,6 +44,12 @@ async function writeShard(node: string, clearedFor = ""): Promise<void> {
     { kind: "shard", id: `c/${node}`, value: { ...value, state: "ready" } },
   ]);
   expect(commit.ok).toBe(true);
+}
+
+/** As its agent says that it lives. */
+async function writeNode(node: string): Promise<void> {
+  const value = { pid: 1, engine: "memcached" as const, ready: true, startedAtMs: 0 };
+  expect((await state.commit([{ kind: "node", id: node, value }])).ok).toBe(true);
 }
 
 async function startJury(proxy: string): Promise<Jury> {
@@ -149,6 +158,47 @@ describe("three proxies", () => {
 });
 
 describe("a single proxy", () => {
+  test("brings a shard back that nobody stands in for, however often it came in vain", async () => {
+    const jury = await startJury("p1");
+    for (let round = 0; round < 4; round++) {
+      jury.suspect(SHARD, "unconfirmed");
+      const { serial } = await ejected();
+      for (const node of ["n2", "n3"])
+        await state.commit([{ kind: "node", id: node, value: null }]);
+      await writeShard("n1", serial);
+      // The fourth time it would be on probation for eight seconds.
+      await expect.poll(ejection, { timeout: 4_000 }).toBeUndefined();
+      for (const node of ["n2", "n3"]) await writeNode(node);
+      await settled();
+    }
+  });
+
+  test("begins no probation anew because others stand in", async () => {
+    for (const node of ["n4", "n5"]) {
+      await writeNode(node);
+      await writeShard(node);
+    }
+    const jury = await startJury("p1");
+    for (let round = 0; round < 2; round++) {
+      jury.suspect(SHARD, "slow");
+      canaries.set("h:n1", 20);
+      const { serial } = await ejected();
+      await writeShard("n1", serial);
+      if (round > 0) break;
+      await expect.poll(ejection, WAIT).toBeUndefined();
+      await settled();
+    }
+    const { serial } = await ejected();
+    await state.commit([{ kind: "node", id: "n2", value: null }]);
+    await expect.poll(async () => (await ejection())?.standIns, WAIT).toEqual(["n3", "n4", "n5"]);
+    await writeNode("n2");
+    const again = (await ejection())?.serial ?? "";
+    expect(again).not.toBe(serial);
+    await writeShard("n1", again);
+    // Two seconds, and not four, from its second absence on.
+    await expect.poll(ejection, { timeout: 3_500 }).toBeUndefined();
+  });
+
   test("decides alone", async () => {
     const jury = await startJury("p1");
     canaries.set("h:n1", null);

@@ -12,6 +12,10 @@ type Setup = {
   clearedFor?: Record<string, string>;
   notReady?: string[];
   nodes?: string[];
+  /** Nodes whose agent has gone. */
+  away?: string[];
+  /** Shards on servers of others. */
+  foreign?: string[];
   pids?: Record<string, number>;
 };
 
@@ -28,12 +32,14 @@ function viewOf(setup: Setup): CacheView {
   return {
     proxies: new Set(proxies),
     pids: new Map(Object.entries(setup.pids ?? {})),
+    nodes: new Set(nodes.filter((node) => !setup.away?.includes(node))),
     shards: new Map(
       nodes.map((node) => [
         node,
         {
           state: notReady.includes(node) ? "starting" : "ready",
           clearedFor: setup.clearedFor?.[node] ?? "",
+          stamp: setup.foreign?.includes(node) ? "stamp" : "",
         },
       ]),
     ),
@@ -204,6 +210,16 @@ describe("an ejected shard", () => {
     });
   });
 
+  test("gets others when the agent of a stand-in has gone: nobody opens or serves it", () => {
+    expect(decide({ ejected, away: ["n2"] })).toMatchObject({
+      do: "eject",
+      standIns: ["n3", "n4"],
+    });
+    expect(decide({ ejected, away: ["n2"], foreign: ["n2"] })).toEqual({ do: "keep" });
+    // All of them seem gone while the state itself was away.
+    expect(decide({ ejected, away: ["n1", "n2", "n3", "n4"] })).toEqual({ do: "keep" });
+  });
+
   test("is forgotten when its cache has left the node", () => {
     expect(decide({ ejected, nodes: ["n2", "n3"] })).toEqual({ do: "readmit" });
   });
@@ -220,5 +236,48 @@ describe("an ejected shard", () => {
     const nodes = ["n1", "n2"];
     const setup = { nodes, ejected: { n1: { standIns: ["n2"] } }, notReady: ["n2"] };
     expect(decide(setup)).toEqual({ do: "keep" });
+  });
+});
+
+describe("a shard on probation", () => {
+  const unproven = { p1: "unproven", p2: "unproven", p3: "unproven" } as const;
+  const failing = { p1: "probe_failed", p2: "probe_failed", p3: "unproven" } as const;
+  const nodes = ["n1", "n2", "n3"];
+  const two = { n1: { standIns: ["n3"] }, n2: { standIns: ["n3"] } };
+  const clearedFor = { n1: "s-n1" };
+
+  test("waits while half of the shards or more carry its keys", () => {
+    const setup = { ejected: { n1: { standIns: ["n2", "n3"] } }, clearedFor };
+    expect(decide({ ...setup, nodes, suspicions: { n1: unproven } })).toEqual({ do: "keep" });
+  });
+
+  test("returns when fewer are left", () => {
+    const setup = { nodes, ejected: two, suspicions: { n1: unproven } };
+    expect(decide({ ...setup, clearedFor })).toEqual({ do: "readmit" });
+    expect(decide(setup)).toEqual({ do: "keep" });
+  });
+
+  test("returns when nobody stands in for it, however many there are", () => {
+    const suspicions = { n1: unproven };
+    const alone = { ejected: { n1: { standIns: [] } }, suspicions, clearedFor };
+    expect(decide(alone)).toEqual({ do: "readmit" });
+    const doubted = { p1: "timeouts", p2: "timeouts" } as const;
+    const failed = { ejected: { n1: { standIns: ["n2"] } }, clearedFor };
+    expect(decide({ ...failed, suspicions: { ...suspicions, n2: doubted } })).toEqual({
+      do: "readmit",
+    });
+  });
+
+  test("is not sent back because its proof was cut short", () => {
+    const carried = { ejected: { n2: { standIns: ["n3"] } }, nodes };
+    for (const n1 of [unproven, failing]) {
+      expect(decide({ ...carried, suspicions: { n1 } })).toEqual({ do: "keep" });
+      expect(decide({ ...carried, suspicions: { n1 } }, "n2")).toEqual({ do: "keep" });
+    }
+  });
+
+  test("stays out while its canaries fail in most proxies", () => {
+    const setup = { nodes, ejected: two, clearedFor };
+    expect(decide({ ...setup, suspicions: { n1: failing } })).toEqual({ do: "keep" });
   });
 });
