@@ -1,13 +1,13 @@
 /**
- * The text dialect (protocol.txt, "Commands"): framing of command lines and of replies. Meta
- * commands share the lines and are framed in meta.ts.
+ * The text dialect (protocol.txt, "Commands"): framing of command lines. Meta commands share
+ * the lines and are framed in meta.ts, replies in textReply.ts.
  *
  * A line is framed only when we are certain where its command ends: what memcached would answer
  * with one error line is refused here with the same words, so that a malformed line never reaches
  * a shard and can never shift replies. Where memcached would go on to read the data block of a
  * refused storage command as commands, its announced bytes are skipped instead.
  */
-import { COMMANDS, Command, Result } from "./command.ts";
+import { Command } from "./command.ts";
 import {
   DIGITS_MAX,
   KEY_SIZE_MAX,
@@ -17,13 +17,11 @@ import {
   VALUE_SIZE_MAX,
 } from "./limits.ts";
 import { frameMeta } from "./meta.ts";
-import type { Reply } from "./reply.ts";
 import { type Request, TOKEN_COUNT_MAX, Verdict } from "./request.ts";
 
 const LF = 0x0a;
 const CR = 0x0d;
 const SPACE = 0x20;
-const LETTER_UPPER_A = 0x41;
 const LETTER_A = 0x61;
 const LETTER_E = 0x65;
 const LETTER_G = 0x67;
@@ -359,108 +357,4 @@ export function parseSize(bytes: Uint8Array, from: number, end: number): number 
     size = size * 10 + digit;
   }
   return size > 0x7fffffff - 2 ? -1 : size;
-}
-
-// ---- replies ------------------------------------------------------------------------------
-
-const V = 0x56;
-const E = 0x45;
-const S = 0x53;
-
-/** Longest line of a reply: a VALUE line with key, flags, size and cas, or a STAT line. */
-const REPLY_LINE_SIZE_MAX = 4096;
-
-/** Frames the reply at `from` to a request of `command`, by the shape of its row. */
-export function frameTextReply(
-  reply: Reply,
-  bytes: Uint8Array,
-  from: number,
-  to: number,
-  command: number,
-): Verdict {
-  const { shape } = COMMANDS[command]!;
-  reply.valueCount = 0;
-  let at = from;
-  for (;;) {
-    let lineEnd = at;
-    while (lineEnd < to && bytes[lineEnd] !== LF) lineEnd++;
-    if (lineEnd - at > REPLY_LINE_SIZE_MAX) return Verdict.refused;
-    if (lineEnd === to) return reply.incomplete(to - from + 1);
-    lineEnd++;
-    const first = bytes[at]!;
-    const second = bytes[at + 1]!;
-    if (shape === "values" && first === V && second === 0x41 /* VALUE */) {
-      const end = endOfValue(bytes, lineEnd, lastNumberAt(bytes, at, lineEnd, command));
-      if (end < 0) return Verdict.refused;
-      if (end > to) return reply.incomplete(end - from);
-      reply.valueCount++;
-      at = end;
-      continue;
-    }
-    if (shape === "stats" && first === S && second === 0x54 /* STAT */) {
-      at = lineEnd;
-      continue;
-    }
-    if (shape === "meta" && first === V && second === 0x41 /* VA */) {
-      const end = endOfValue(bytes, lineEnd, at + 3);
-      if (end < 0) return Verdict.refused;
-      if (end > to) return reply.incomplete(end - from);
-      lineEnd = end;
-    }
-    reply.size = lineEnd - from;
-    reply.result = textResult(bytes, at, reply.valueCount, shape === "values");
-    const isGet = command === Command.mg || command === Command.mg_touch;
-    if (isGet && reply.result === Result.ok) reply.result = Result.hit;
-    return Verdict.framed;
-  }
-}
-
-/** `VALUE <key> <flags> <bytes> [<cas unique>]`: where the bytes token starts. */
-function lastNumberAt(bytes: Uint8Array, lineAt: number, lineEnd: number, command: number): number {
-  let at = lineEnd;
-  let blanks = command === Command.gets || command === Command.gats ? 2 : 1;
-  while (at > lineAt) {
-    if (bytes[at - 1] === SPACE && --blanks === 0) return at;
-    at--;
-  }
-  return lineEnd;
-}
-
-/** Offset behind the data block that follows a line, from its size at `digitsAt`; -1 if none. */
-function endOfValue(bytes: Uint8Array, lineEnd: number, digitsAt: number): number {
-  let size = 0;
-  let at = digitsAt;
-  for (; bytes[at]! >= ZERO && bytes[at]! <= NINE; at++) size = size * 10 + bytes[at]! - ZERO;
-  if (at === digitsAt || size > VALUE_SIZE_MAX + 1024) return -1;
-  return lineEnd + size + 2;
-}
-
-/** What the deciding line (the last, or the only one) says. */
-function textResult(
-  bytes: Uint8Array,
-  at: number,
-  valueCount: number,
-  isRetrieval: boolean,
-): number {
-  const first = bytes[at];
-  const second = bytes[at + 1];
-  if (isRetrieval && first === E && second === 0x4e)
-    return valueCount > 0 ? Result.hit : Result.miss;
-  switch (first) {
-    case E: // EN(D), EX(ISTS), ERROR
-      if (second === 0x4e) return bytes[at + 2] === 0x44 ? Result.ok : Result.miss;
-      return second === 0x58 ? Result.exists : Result.clientError;
-    case 0x4e: // NOT_FOUND, NOT_STORED, NF, NS
-      if (second === 0x46) return Result.notFound;
-      if (second === S) return Result.notStored;
-      return bytes[at + 4] === 0x46 ? Result.notFound : Result.notStored;
-    case 0x43: // CLIENT_ERROR
-      return Result.clientError;
-    case S: // STORED, SERVER_ERROR
-      return second === E ? Result.serverError : Result.ok;
-    case V: // VA, VERSION
-      return second === LETTER_UPPER_A ? Result.hit : Result.ok;
-    default: // DELETED, TOUCHED, OK, HD, a number
-      return Result.ok;
-  }
 }

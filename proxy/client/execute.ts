@@ -140,20 +140,20 @@ export function dropOldValue(session: Session, request: Request, bytes: Buffer):
   if (takeKey(session, request, bytes) !== undefined) return;
   const { slots, loop } = session.services;
   const key = loop.arena.bytes.subarray(stored.tokenAt, stored.tokenAt + stored.tokenSize);
-  const command = session.isBinary ? binaryDelete(key) : textDelete(key, request.keyIsBase64);
+  const bytesToSend = session.isBinary ? binaryDelete(key) : metaDelete(key, request.keyIsBase64);
   if (session.tenant!.route.isTracked) {
     const storedKey = loop.arena.bytes.subarray(SCRATCH_AT, SCRATCH_AT + stored.size);
-    return dropTracked(session, Buffer.from(storedKey), command);
+    return dropTracked(session, Buffer.from(storedKey), bytesToSend);
   }
   const link = linkOfStored(session);
   if (link === null || link.refusal() !== undefined) return;
-  const slot = slots.open(null, Command.delete, loop.nowMs);
+  const slot = slots.open(null, session.isBinary ? Command.delete : Command.md, loop.nowMs);
   slots.opaque[slot] = 0;
   link.expect(slot);
-  link.append(command, 0, command.length);
+  link.append(bytesToSend, 0, bytesToSend.length);
 }
 
-function textDelete(key: Buffer, isBase64: boolean): Buffer {
+function metaDelete(key: Buffer, isBase64: boolean): Buffer {
   const flag = isBase64 ? " b" : "";
   return Buffer.concat([Buffer.from("md "), key, Buffer.from(`${flag}\r\n`)]);
 }

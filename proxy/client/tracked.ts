@@ -115,7 +115,8 @@ export function dropTracked(session: Session, key: Buffer, wire: Buffer): void {
     const place = route.locate(key, 0, key.length);
     const { first, hash } = place;
     if (first === null || place.isClosed) return session.changeSent();
-    const common = { command: Command.delete, wire, opaque: 0, isBinary, isPart: false };
+    const command = isBinary ? Command.delete : Command.md;
+    const common = { command, wire, opaque: 0, isBinary, isPart: false };
     const wished = { ...common, hash, key, effect: NO_EFFECT };
     new TrackedChange(services, route, wished, { ...place, first }).begin(-1, session);
   };

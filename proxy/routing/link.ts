@@ -33,7 +33,7 @@ import { COMMANDS } from "../../core/protocol/command.ts";
 import type { Problem } from "../../core/protocol/problem.ts";
 import { Reply } from "../../core/protocol/reply.ts";
 import { Verdict } from "../../core/protocol/request.ts";
-import { frameTextReply } from "../../core/protocol/text.ts";
+import { frameTextReply } from "../../core/protocol/textReply.ts";
 import type { Random } from "../../core/runtime/random.ts";
 import type { Histogram } from "./counters.ts";
 import { settleFailed } from "./failure.ts";

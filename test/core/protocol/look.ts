@@ -8,7 +8,8 @@ import { COMMANDS } from "../../../core/protocol/command.ts";
 import type { Problem } from "../../../core/protocol/problem.ts";
 import { Reply } from "../../../core/protocol/reply.ts";
 import { Request, Verdict } from "../../../core/protocol/request.ts";
-import { frameText, frameTextReply } from "../../../core/protocol/text.ts";
+import { frameText } from "../../../core/protocol/text.ts";
+import { frameTextReply } from "../../../core/protocol/textReply.ts";
 
 export type Dialect = "text" | "binary";
 

@@ -268,6 +268,22 @@ describeWith(["memcached"], "a reply of memcached", () => {
     expect(rest).toHaveLength(0);
   });
 
+  test("with a wrong byte in its first line never ends elsewhere than it did", () => {
+    for (const { command, raw } of recorded.text) {
+      // A value may say anything, even that it has ended.
+      if (raw.includes(AWKWARD)) continue;
+      const lineSize = Math.min(raw.indexOf("\n") + 1, 60);
+      for (let at = 0; at < lineSize - 1; at++) {
+        for (const byte of [0x00, 0x0a, 0x0d, 0x20, 0x30, 0x39, 0x41, 0x56, raw[at]! ^ 1]) {
+          const wrong = Buffer.concat([raw, Buffer.from("NOT_FOUND\r\n")]);
+          wrong[at] = byte;
+          const seen = lookAtReply("text", command, wrong);
+          if (seen.verdict === "framed") expect(seen.size, printable(wrong)).toBe(raw.length);
+        }
+      }
+    }
+  });
+
   /** What memcached keeps to itself when asked by q; ma that creates is another matter. */
   const QUIET: [command: "mg" | "ms" | "md" | "ma", line: string, setup?: string][] = [
     ["mg", "mg K"],
@@ -312,6 +328,24 @@ test("a reply that is none is refused, not waited for", () => {
     ["text", "mg", "VA abc\r\nabc\r\n"],
     ["text", "mg", "VA 2000000\r\n"],
     ["text", "set", "x".repeat(10_000)],
+    // Whatever comes next would be somebody else's.
+    ["text", "get", "STORED\r\n"],
+    ["text", "get", "VALXE key 0 1\r\nx\r\nEND\r\n"],
+    ["text", "get", "VALUE key 0 1\r\nxyz\r\nEND\r\n"],
+    ["text", "get", "VALUE key 0 1\nx\r\nEND\r\n"],
+    ["text", "get", "1\r\n"],
+    ["text", "get", "ENDE\r\n"],
+    ["text", "set", "END\r\n"],
+    ["text", "set", "STORED \r\n"],
+    ["text", "set", "STORED\n"],
+    ["text", "set", "\r\n"],
+    ["text", "set", "a value\r\n"],
+    ["text", "delete", "5\r\n"],
+    ["text", "incr", "5x\r\n"],
+    ["text", "incr", "-5\r\n"],
+    ["text", "mg", "STORED\r\n"],
+    ["text", "mg", "VA 1\r\nxyz\r\n"],
+    ["text", "stats", "STAR pid 1\r\nEND\r\n"],
     ["binary", "get", "\x80\0".padEnd(24, "\0")],
     ["binary", "get", "VALUE key 0 9\r\na value\r\n\r\nEND\r\n"],
     ["binary", "get", `\x81\0\0\0\0\0\0\0\x7f${"\0".repeat(15)}`],
