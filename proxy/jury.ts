@@ -351,8 +351,8 @@ export class Jury {
       isWell: false,
       isUnderWay: false,
     });
-    // Whatever was thought of it: from now on its probes have to prove that it may return.
-    this.#mine.set(shardId, "unproven");
+    // From now on its probes have to prove that it may return.
+    if (!this.#mine.has(shardId)) this.#mine.set(shardId, "unproven");
     void this.#publish();
   }
 

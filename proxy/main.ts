@@ -5,7 +5,7 @@ import { Presence } from "../core/cluster/presence.ts";
 import { VIEW_PATH } from "../core/cluster/proxyView.ts";
 import type { ClusterState } from "../core/cluster/state.ts";
 import { layerFacts } from "../core/io/layer.ts";
-import { clock, sleep } from "../core/runtime/clock.ts";
+import { clock, paced, sleep } from "../core/runtime/clock.ts";
 import { reachableAddress } from "../core/runtime/config.ts";
 import type { Logger } from "../core/runtime/log.ts";
 import { registerMetrics } from "../core/runtime/metrics.ts";
@@ -23,6 +23,8 @@ import { Worker, type WorkerEvents } from "./worker.ts";
 
 /** How many steps nicer than its sessions' threads a main thread is that only follows the state. */
 const NICER = 5;
+/** What is in force is told so often: a failover makes many revisions, and each is told to everybody. */
+const APPLIED_INTERVAL_MS = 100;
 /** A state that is away must not keep a proxy from draining. */
 const FAREWELL_MS_MAX = 200;
 
@@ -58,6 +60,9 @@ export async function startProxy(
       return { pid: process.pid, addresses, ops, ready: isReady, appliedRevision, startedAtMs };
     },
   });
+  const tellApplied = paced(APPLIED_INTERVAL_MS, () => {
+    if (isReady) void presence.publish();
+  });
   const eventsOf = (worker: number): WorkerEvents => ({
     linkChanged: ({ address, dialect }, from, to, reason) => {
       const level = to === "waiting" ? "warn" : "debug";
@@ -68,7 +73,7 @@ export async function startProxy(
       const inAll = Math.min(...applied);
       if (inAll === appliedRevision) return;
       appliedRevision = inAll;
-      if (isReady) void presence.publish();
+      tellApplied();
     },
     suspected: (shardId, reason) => jury.suspect(shardId, reason),
     trusted: (shardId) => jury.trust(shardId),

@@ -5,7 +5,7 @@
  */
 import { createWriteStream, type WriteStream } from "node:fs";
 import { open, readFile, rename, rm, stat, utimes } from "node:fs/promises";
-import type { Clock } from "../runtime/clock.ts";
+import { type Clock, paced } from "../runtime/clock.ts";
 import { type Kind, RECORDS, withDefaults } from "./records.ts";
 import type { Entry, Seen } from "./state.ts";
 
@@ -15,6 +15,8 @@ const FILE_MODE = 0o600;
 /** Records in one line: written and read in a millisecond. */
 const RECORDS_PER_LINE = 200;
 
+/** Changes that come one upon another are written together, so often. */
+const WRITE_INTERVAL_MS = 100;
 /** Changes that may wait for the disk. */
 const WAITING_SIZE_MAX = 16 * 1024 * 1024;
 
@@ -100,6 +102,8 @@ export async function writeSnapshot(
 export class SnapshotTail {
   readonly #path: string;
   readonly #stream: WriteStream;
+  #lines: string[] = [];
+  readonly #writeSoon = paced(WRITE_INTERVAL_MS, () => this.#write());
 
   constructor(path: string, failed: (error: unknown) => void) {
     this.#path = path;
@@ -110,7 +114,8 @@ export class SnapshotTail {
   /** False when the disk does not keep up: then this tail is worth nothing. */
   append(seen: readonly Seen[], revision: number): boolean {
     const line: Line = { revision, records: seen.map(itemOf) };
-    this.#stream.write(`${JSON.stringify(line)}\n`);
+    this.#lines.push(`${JSON.stringify(line)}\n`);
+    this.#writeSoon();
     return this.#stream.writableLength <= WAITING_SIZE_MAX;
   }
 
@@ -121,7 +126,13 @@ export class SnapshotTail {
   }
 
   close(): void {
+    this.#write();
     this.#stream.end();
+  }
+
+  #write(): void {
+    if (this.#lines.length > 0) this.#stream.write(this.#lines.join(""));
+    this.#lines = [];
   }
 }
 

@@ -33,3 +33,20 @@ export function sleep(delayMs: number): Promise<void> {
     setTimeout(resolve, delayMs);
   });
 }
+
+/** Runs `work` when called, but what is asked for within `intervalMs` after that once, at its end. */
+export function paced(intervalMs: number, work: () => void): () => void {
+  let isResting = false;
+  let isAskedFor = false;
+  const run = (): void => {
+    isAskedFor = isResting;
+    if (isResting) return;
+    isResting = true;
+    setTimeout(() => {
+      isResting = false;
+      if (isAskedFor) run();
+    }, intervalMs).unref();
+    work();
+  };
+  return run;
+}

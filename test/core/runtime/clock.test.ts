@@ -1,6 +1,6 @@
 import { setTimeout as wait } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
-import { clock, every, sleep } from "../../../core/runtime/clock.ts";
+import { clock, every, paced, sleep } from "../../../core/runtime/clock.ts";
 import { ManualClock } from "../../harness/clock.ts";
 
 describe("clock", () => {
@@ -44,6 +44,22 @@ describe("clock", () => {
     await sleep(20);
     // Node's timers count whole milliseconds and may fire a fraction early.
     expect(clock.nowMs() - before).toBeGreaterThanOrEqual(19);
+  });
+
+  test("paced work is done at once, and once more for all that was asked meanwhile", async () => {
+    let count = 0;
+    const ask = paced(50, () => count++);
+    ask();
+    expect(count).toBe(1);
+    ask();
+    ask();
+    expect(count).toBe(1);
+    await wait(80);
+    expect(count).toBe(2);
+    await wait(120);
+    expect(count, "nobody asked again").toBe(2);
+    ask();
+    expect(count).toBe(3);
   });
 
   test("a manual clock moves only by hand", () => {
