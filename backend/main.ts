@@ -4,6 +4,7 @@ import type { ClusterState } from "../core/cluster/state.ts";
 import { layerFacts } from "../core/io/layer.ts";
 import { Loop } from "../core/io/loop.ts";
 import type { Logger } from "../core/runtime/log.ts";
+import { giveWayWhole, mayTakeBack } from "../core/runtime/nice.ts";
 import type { RunningRole } from "../core/runtime/role.ts";
 import { Agent } from "./agent.ts";
 import { EmbeddedEngine } from "./embedded/engine.ts";
@@ -37,6 +38,9 @@ const ENGINES: Record<NodeOptions["engine"], (parts: Parts) => Promise<Engine>> 
   memcached: (parts) => MemcachedEngine.start(parts),
 };
 
+/** How many steps nicer an agent is than the memcached processes that it starts, where it may be. */
+const NICER = 10;
+
 /** Rejects when a socket directory cannot be had or another process serves its shards. */
 export async function startBackend(
   options: BackendOptions,
@@ -44,6 +48,8 @@ export async function startBackend(
 ): Promise<RunningRole> {
   const loop = new Loop({ io: options.io });
   log.info(layerFacts(loop), "io layer");
+  const isBesideShards = options.nodes.every(({ engine }) => engine === "memcached");
+  if (isBesideShards && mayTakeBack()) giveWayWhole(NICER);
   const agents: Agent[] = [];
   const drain = async (): Promise<void> => {
     await Promise.all(agents.map((agent) => agent.drain()));

@@ -1,6 +1,4 @@
 /** The proxy role: its workers, its record in the cluster state, its metrics. Wiring only. */
-
-import { constants, getPriority, setPriority } from "node:os";
 import { Presence } from "../core/cluster/presence.ts";
 import { VIEW_PATH } from "../core/cluster/proxyView.ts";
 import type { ClusterState } from "../core/cluster/state.ts";
@@ -9,6 +7,7 @@ import { clock, paced, sleep } from "../core/runtime/clock.ts";
 import { reachableAddress } from "../core/runtime/config.ts";
 import type { Logger } from "../core/runtime/log.ts";
 import { registerMetrics } from "../core/runtime/metrics.ts";
+import { giveWay } from "../core/runtime/nice.ts";
 import type { RunningRole } from "../core/runtime/role.ts";
 import { Flusher } from "./flusher.ts";
 import { Jury } from "./jury.ts";
@@ -22,7 +21,7 @@ import { Viewers } from "./viewers.ts";
 import { Worker, type WorkerEvents } from "./worker.ts";
 
 /** How many steps nicer than its sessions' threads a main thread is that only follows the state. */
-const NICER = 5;
+const NICER = 10;
 /** What is in force is told so often: a failover makes many revisions, and each is told to everybody. */
 const APPLIED_INTERVAL_MS = 100;
 /** A state that is away must not keep a proxy from draining. */
@@ -108,7 +107,7 @@ export async function startProxy(
     bound = await thread.start(state);
     threads.push(thread);
   }
-  if (threadsFrom === 0) comeLast();
+  if (threadsFrom === 0) giveWay(NICER);
   advertised =
     options.advertise.length > 0 ? options.advertise : bound.listen.map(reachableAddress);
   const workers = options.sharesMainThread ? [new OwnWorker(home), ...threads] : threads;
@@ -166,13 +165,4 @@ export async function startProxy(
       await presence.end();
     },
   };
-}
-
-/**
- * When a shard fails all proxies have a lot to do at once, and clients of other shards must not wait
- * for that where cores are few. On Linux this is about the calling thread alone.
- */
-function comeLast(): void {
-  if (process.platform !== "linux") return;
-  setPriority(Math.min(constants.priority.PRIORITY_LOW, getPriority() + NICER));
 }

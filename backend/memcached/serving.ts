@@ -6,6 +6,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import process from "node:process";
 import { sleep } from "../../core/runtime/clock.ts";
+import { asStarted } from "../../core/runtime/nice.ts";
 import { isStill, type Mark, type Marked, markArguments } from "./ours.ts";
 
 /**
@@ -40,7 +41,7 @@ export class Serving {
 
   /** Starts one. A program that cannot be started has ended at once. */
   static start(program: string, mark: Mark, args: readonly string[]): Serving {
-    const child = spawn(program, [...markArguments(mark), ...args], {
+    const child = spawn(...asStarted(program, [...markArguments(mark), ...args]), {
       cwd: "/",
       env: {},
       detached: true,
