@@ -128,6 +128,8 @@ class Case implements CacheView {
 export class Jury {
   readonly #parts: JuryParts;
   readonly #cases = new Map<string, Case>();
+  /** Ids of caches of which something is suspected or out: of thousands, hardly any. */
+  readonly #unsettled = new Set<string>();
   readonly #proxies = new Set<string>();
   readonly #nodes = new Map<string, number>();
   /** What this proxy would not use, and why; the shard id is the key. */
@@ -282,7 +284,7 @@ export class Jury {
       if (!(KINDS as readonly string[]).includes(change.kind)) continue;
       const cacheId = this.#see(change as Seen<JuryKind>);
       if (cacheId !== undefined) touched.add(cacheId);
-      else if (change.kind === "proxy") for (const id of this.#cases.keys()) touched.add(id);
+      else if (change.kind === "proxy") for (const id of this.#unsettled) touched.add(id);
     }
     for (const cacheId of touched) void this.#judge(cacheId);
   }
@@ -321,9 +323,10 @@ export class Jury {
         this.suspect(`${cacheId}/${node}`, seen.value.reason);
       }
     }
-    if (found.shards.size + found.ejections.size + found.suspicions.size === 0) {
-      this.#cases.delete(cacheId);
-    }
+    const { shards, ejections, suspicions } = found;
+    if (ejections.size + suspicions.size > 0) this.#unsettled.add(cacheId);
+    else this.#unsettled.delete(cacheId);
+    if (shards.size + ejections.size + suspicions.size === 0) this.#cases.delete(cacheId);
     return cacheId;
   }
 
@@ -369,6 +372,7 @@ export class Jury {
 
   #forget(): void {
     this.#cases.clear();
+    this.#unsettled.clear();
     this.#proxies.clear();
     this.#probings.clear();
   }
@@ -493,9 +497,7 @@ export class Jury {
       if (isDue && !probing.isUnderWay) void this.#probe(shardId, probing);
     }
     // What could not be written, or was decided by somebody who died, is looked at again.
-    for (const [cacheId, { ejections, suspicions }] of this.#cases) {
-      if (ejections.size + suspicions.size > 0) void this.#judge(cacheId);
-    }
+    for (const cacheId of this.#unsettled) void this.#judge(cacheId);
   }
 
   async #probe(shardId: string, probing: Probing): Promise<void> {

@@ -24,6 +24,8 @@ export interface ShardTick {
   waitingSlowCount: number;
 }
 
+const NOTHING: ShardTick = { completedCount: 0, slowCount: 0, waitingSlowCount: 0 };
+
 export type Outlier = "fast" | "slow";
 
 type Rule = {
@@ -107,6 +109,14 @@ export class Detector {
       const found = RULES.find((rule) => this.#breaks(rule, member, index));
       return member.judge(found?.name);
     });
+  }
+
+  /** As so many ticks in which nothing happened, while it is calm. */
+  skip(tickCount: number): void {
+    const count = Math.min(tickCount, HISTORY_TICKS);
+    for (const member of this.#members) {
+      for (let left = count; left > 0; left--) member.add(NOTHING);
+    }
   }
 
   /** Something of the last window makes the group abnormal; nothing may be learned from it. */

@@ -249,11 +249,7 @@ export class Health {
   /** Quiet ticks were like any other in which nothing happens. */
   #catchUp(nowMs: number): void {
     const quietTicks = Math.round((nowMs - this.#lookedAtMs) / TICK_MS) - 1;
-    if (quietTicks <= 0) return;
-    const nothing = this.#watched.map(() => NOTHING);
-    for (let left = Math.min(quietTicks, HISTORY_TICKS); left > 0; left--) {
-      this.#detector?.tick(nothing);
-    }
+    if (quietTicks > 0) this.#detector?.skip(quietTicks);
   }
 
   /** While all are slow together, or this machine is, giving up early makes it worse. */
@@ -287,8 +283,6 @@ export class Health {
     }
   }
 }
-
-const NOTHING: ShardTick = { completedCount: 0, slowCount: 0, waitingSlowCount: 0 };
 
 const isIdle = ({ completedCount, waitingSlowCount }: ShardTick): boolean =>
   completedCount === 0 && waitingSlowCount === 0;

@@ -183,3 +183,27 @@ describe("nobody is blamed", () => {
     for (let i = 0; i < 50; i++) expect(detector.tick([stall])).toEqual([undefined]);
   });
 });
+
+test.each([
+  1, 7, 99, 100, 250,
+])("%d ticks skipped are as many in which nothing happened", (count) => {
+  const random = seededRandom(count);
+  const some = (): ShardTick => {
+    const completedCount = Math.floor(random.next() * 30);
+    return { completedCount, slowCount: completedCount >> 4, waitingSlowCount: 0 };
+  };
+  const [skipping, ticking] = [new Detector(3), new Detector(3)];
+  const windowsOf = (detector: Detector) =>
+    [0, 1, 2].flatMap((index) => [
+      detector.windowOf(index, "fast"),
+      detector.windowOf(index, "slow"),
+    ]);
+  const nothing = { completedCount: 0, slowCount: 0, waitingSlowCount: 0 };
+  for (let round = 0; round < 30; round++) {
+    const ticks = [some(), some(), some()];
+    expect(skipping.tick(ticks)).toEqual(ticking.tick(ticks));
+    skipping.skip(count);
+    for (let left = count; left > 0; left--) ticking.tick([nothing, nothing, nothing]);
+    expect(windowsOf(skipping)).toEqual(windowsOf(ticking));
+  }
+});
