@@ -22,7 +22,7 @@ import { Worker, type WorkerEvents } from "./worker.ts";
 
 /** How many steps nicer than its sessions' threads a main thread is that only follows the state. */
 const NICER = 10;
-/** What is in force is told so often: a failover makes many revisions, and each is told to everybody. */
+/** What is in force is told so often, unless keys wait for it: each revision is told to everybody. */
 const APPLIED_INTERVAL_MS = 100;
 /** A state that is away must not keep a proxy from draining. */
 const FAREWELL_MS_MAX = 200;
@@ -72,7 +72,8 @@ export async function startProxy(
       const inAll = Math.min(...applied);
       if (inAll === appliedRevision) return;
       appliedRevision = inAll;
-      tellApplied();
+      if (isReady && directory.isWaiting) void presence.publish();
+      else tellApplied();
     },
     suspected: (shardId, reason) => jury.suspect(shardId, reason),
     trusted: (shardId) => jury.trust(shardId),

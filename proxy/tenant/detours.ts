@@ -29,6 +29,12 @@ export class Detours {
     return this.#outs.size === 0;
   }
 
+  /** Keys are closed, as of what all living proxies have applied. */
+  isWaiting(revision: number): boolean {
+    for (const out of this.#outs.values()) if (out.revision > revision) return true;
+    return false;
+  }
+
   /** Nodes of the shards that are ejected, and by which serial. */
   get ejected(): ReadonlyMap<string, string> {
     const found = [...this.#outs].flatMap(([node, { ejection }]) =>

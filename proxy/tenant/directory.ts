@@ -104,6 +104,15 @@ export class Directory {
     return this.#applied.revision;
   }
 
+  /** Keys of some cache are served by nobody until all proxies have said what they applied. */
+  get isWaiting(): boolean {
+    const { revision } = this.#applied;
+    for (const tenant of this.#detoured) {
+      if (tenant.isMoving(revision) || tenant.detours.isWaiting(revision)) return true;
+    }
+    return false;
+  }
+
   login(username: string): Login | undefined {
     return this.#logins.get(username);
   }

@@ -47,6 +47,15 @@ describe("a detour", () => {
     expect(detours.isEmpty).toBe(true);
   });
 
+  test("says whether keys wait for proxies, at either end of it", () => {
+    const detours = new Detours();
+    expect(detours.isWaiting(0)).toBe(false);
+    detours.ejectionSeen("n1", ejection("a"), 10);
+    expect([9, 10].map((revision) => detours.isWaiting(revision))).toEqual([true, false]);
+    detours.ejectionSeen("n1", null, 20);
+    expect([19, 20].map((revision) => detours.isWaiting(revision))).toEqual([true, false]);
+  });
+
   test("that begins again waits for all proxies again", () => {
     const detours = new Detours();
     detours.ejectionSeen("n1", ejection("a"), 10);
