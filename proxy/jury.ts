@@ -354,8 +354,10 @@ export class Jury {
       isWell: false,
       isUnderWay: false,
     });
-    // From now on its probes have to prove that it may return.
-    if (!this.#mine.has(shardId)) this.#mine.set(shardId, "unproven");
+    // From now on its probes have to prove that it may return. It is emptied now: asking for that
+    // again would eject it anew as soon as it is back.
+    const asked = this.#mine.get(shardId) ?? "unconfirmed";
+    if (asked === "unconfirmed") this.#mine.set(shardId, "unproven");
     void this.#publish();
   }
 

@@ -132,6 +132,25 @@ describe("three proxies", () => {
     expect((await state.list("suspicion")).entries).toEqual([]);
   });
 
+  test("do not empty a shard twice because of one word", async () => {
+    for (const node of ["n2", "n3"]) await state.commit([{ kind: "node", id: node, value: null }]);
+    const serials = new Set<string>();
+    const watch = state.watch((await state.list("ejection")).revision, {
+      changed: (seen) => {
+        for (const one of seen) {
+          if (one.kind === "ejection" && one.value !== null) serials.add(one.value.serial);
+        }
+      },
+    });
+    juries[0]!.suspect(SHARD, "unconfirmed");
+    const { serial } = await ejected();
+    await writeShard("n1", serial);
+    await expect.poll(ejection, WAIT).toBeUndefined();
+    await settled();
+    watch.close();
+    expect([...serials]).toEqual([serial]);
+  });
+
   test("readmit a shard that was emptied and answers canaries", async () => {
     canaries.set("h:n1", 20);
     for (const jury of juries) jury.suspect(SHARD, "slow");
