@@ -2,10 +2,6 @@
  * Decides with the other proxies which shards leave routing and when they return. What the workers
  * of this proxy suspect is published, what others publish is followed; whoever sees that a decision
  * is due writes it (core/cluster/ejections.ts says when), and the state lets one of them win.
- *
- * Shards that are out are probed from the moment that they are empty. They are trusted when their
- * canary came back quickly, several times in a row, and a while has passed, which doubles each time
- * that they return in vain.
  */
 
 import { CHANGES_MAX } from "../core/cluster/changes.ts";
@@ -31,72 +27,26 @@ import {
 } from "../core/cluster/state.ts";
 import { clock, every, sleep, type Timer } from "../core/runtime/clock.ts";
 import type { Logger } from "../core/runtime/log.ts";
+import { Canaries, type CanaryParts } from "./canaries.ts";
+import { type Probation, Probations } from "./probations.ts";
 import { PROBE_MS_MAX } from "./routing/probe.ts";
 
 const LEASE_TTL_MS = 5_000;
 const RETRY_DELAY_MS = 500;
 const PROBE_INTERVAL_MS = 250;
-/** A canary that takes longer is no sign of health. */
-const PROBE_QUICK_MS = 50;
-/** The same on a starved machine. */
-const PROBE_QUICK_STARVED_MS = 250;
-/** A canary confirms that a shard is slow if it takes longer than this and than four of a sibling. */
-const PROBE_SLOW_MS = 5;
-const PROBE_SLOW_FACTOR = 4;
-const PROBES_MIN = 3;
-const PROBATION_MS_MIN = 1_000;
-const PROBATION_MS_MAX = 60_000;
-/** Without another ejection for so long the next one is a first one again. */
-const FLAPPING_MS = 10 * 60_000;
 
 /** Suspicions that say nothing about what other proxies would find. */
 const OWN_TO_A_PROXY: ReadonlySet<SuspicionReason> = new Set(["slow", "unconfirmed"]);
 
-/** Nobody is refused, and no reply is cut, because a machine is slow. */
-const NEVER_OF_STARVATION: ReadonlySet<SuspicionReason> = new Set(["refused", "broken"]);
-
 const KINDS = ["shard", "ejection", "suspicion", "proxy", "node"] as const;
 type JuryKind = (typeof KINDS)[number];
 
-export interface JuryParts {
+export interface JuryParts extends CanaryParts {
   state: ClusterState;
   log: Logger;
   /** Name of this proxy. */
   proxy: string;
-  /** How long a canary took at this address, in milliseconds; null if it failed or took longer. */
-  probe(address: string, msMax: number): Promise<number | null>;
-  /** This machine has too little CPU: whoever is late may be healthy. */
-  isStarved(): boolean;
 }
-
-/** How a suspicion is looked into: so many canaries, one each `intervalMs`. */
-type Look = { canaryCount: number; intervalMs: number; msMax: number };
-const LOOKS: Record<"hard" | "soft", Record<"calm" | "starved", Look>> = {
-  // Any answer clears it: on a starved machine a shard gets more than a second for one.
-  hard: {
-    calm: { canaryCount: 1, intervalMs: 0, msMax: PROBE_MS_MAX },
-    starved: { canaryCount: 4, intervalMs: 200, msMax: 600 },
-  },
-  // Most of them have to be slow, compared with those of the siblings.
-  soft: {
-    calm: { canaryCount: 3, intervalMs: 50, msMax: PROBE_MS_MAX },
-    starved: { canaryCount: 9, intervalMs: 200, msMax: 600 },
-  },
-};
-/** Siblings that are asked, too; more would say nothing new. */
-const SIBLING_COUNT_MAX = 8;
-
-/** A shard that is out, as this proxy probes it. */
-type Probing = {
-  serial: string;
-  /** When its probation is over. */
-  notBeforeMs: number;
-  /** Canaries in a row that came back quickly since then. */
-  goodCount: number;
-  /** The last one did. */
-  isWell: boolean;
-  isUnderWay: boolean;
-};
 
 /** What is known of a cache; maps are by node. */
 class Case implements CacheView {
@@ -137,8 +87,8 @@ export class Jury {
   /** As written in the state. */
   readonly #published = new Map<string, SuspicionReason>();
   readonly #confirming = new Set<string>();
-  readonly #probings = new Map<string, Probing>();
-  readonly #flaps = new Map<string, { count: number; atMs: number }>();
+  readonly #canaries: Canaries;
+  readonly #probations = new Probations();
   #lease: Lease | null = null;
   #watch: Watch | null = null;
   #timer: Timer | null = null;
@@ -147,6 +97,7 @@ export class Jury {
 
   constructor(parts: JuryParts) {
     this.#parts = parts;
+    this.#canaries = new Canaries(parts);
   }
 
   /** Begins in the background: a proxy serves whether or not the state can be reached. */
@@ -190,11 +141,7 @@ export class Jury {
     void this.#confirm(shardId, reason);
   }
 
-  /**
-   * A machine that is starved makes healthy shards look sick. So a suspicion counts when canaries
-   * fail, too (for a slow shard: take long), while another shard of the cache answers them: then
-   * it is not us.
-   */
+  /** What canaries do not confirm is forgotten. */
   async #confirm(shardId: string, reason: SuspicionReason): Promise<void> {
     const [cacheId = "", node = ""] = shardId.split("/");
     const found = this.#cases.get(cacheId);
@@ -203,66 +150,15 @@ export class Jury {
     this.#confirming.add(shardId);
     const siblings = [...found.shards]
       .filter(([name]) => name !== node && !found.ejections.has(name))
-      .map(([, shard]) => shard.address)
-      .slice(0, SIBLING_COUNT_MAX);
-    const kind = reason === "slow" ? "soft" : "hard";
-    const isStarved = !NEVER_OF_STARVATION.has(reason) && this.#parts.isStarved();
-    const look = LOOKS[kind][isStarved ? "starved" : "calm"];
-    const isSick =
-      kind === "soft"
-        ? await this.#isSlower(address, siblings, look)
-        : await this.#isSilent(address, siblings, look);
+      .map(([, shard]) => shard.address);
+    const isSick = await this.#canaries.confirm(address, reason, siblings);
     this.#confirming.delete(shardId);
-    if (!isSick || this.#ejectionOf(shardId) !== undefined) return;
-    this.#hold(shardId, reason);
+    if (isSick && this.#ejectionOf(shardId) === undefined) this.#hold(shardId, reason);
   }
 
   #hold(shardId: string, reason: SuspicionReason): void {
     this.#mine.set(shardId, reason);
     void this.#publish();
-  }
-
-  /** None of its canaries comes back, but one of a sibling does: nobody waits for the others. */
-  async #isSilent(address: string, siblings: readonly string[], look: Look): Promise<boolean> {
-    const anySibling = Promise.any(siblings.map((sibling) => this.#answer(sibling, look)));
-    const [isWell, isNotUs] = await Promise.all(
-      [this.#answer(address, look), anySibling].map((answer) =>
-        answer.then(
-          () => true,
-          () => false,
-        ),
-      ),
-    );
-    return isWell === false && isNotUs === true;
-  }
-
-  /** Resolves with the first canary that comes back; rejects when none does. */
-  #answer(address: string, look: Look): Promise<number> {
-    const came = this.#canaries(address, look).map(async (canary) => {
-      const durationMs = await canary;
-      if (durationMs === null) throw new Error("no answer");
-      return durationMs;
-    });
-    return Promise.any(came);
-  }
-
-  /** Most of its canaries take much longer than those of the middle one of its siblings. */
-  async #isSlower(address: string, siblings: readonly string[], look: Look): Promise<boolean> {
-    const [own = null, ...others] = await Promise.all(
-      [address, ...siblings].map(async (one) =>
-        middleOf(await Promise.all(this.#canaries(one, look))),
-      ),
-    );
-    const usual = middleOf(others);
-    if (usual === null) return false;
-    return own === null || own > Math.max(PROBE_SLOW_MS, PROBE_SLOW_FACTOR * usual);
-  }
-
-  #canaries(address: string, { canaryCount, intervalMs, msMax }: Look): Promise<number | null>[] {
-    return Array.from({ length: canaryCount }, async (_, index) => {
-      if (index > 0) await sleep(index * intervalMs);
-      return this.#parts.probe(address, msMax);
-    });
   }
 
   trust(shardId: string): void {
@@ -336,47 +232,23 @@ export class Jury {
   }
 
   #ejectionSeen(shardId: string, ejection: Ejection | null): void {
-    const nowMs = clock.nowMs();
     if (ejection === null) {
-      this.#probings.delete(shardId);
+      this.#probations.end(shardId);
       this.#mine.delete(shardId); // From now on traffic tells.
-      void this.#publish();
-      return;
-    }
-    const earlier = this.#probings.get(shardId);
-    if (earlier?.serial === ejection.serial) return;
-    // Other stand-ins for the same absence: the shard itself has done nothing more.
-    const notBeforeMs = earlier?.notBeforeMs ?? nowMs + this.#probationMs(shardId, ejection);
-    this.#probings.set(shardId, {
-      serial: ejection.serial,
-      notBeforeMs,
-      goodCount: 0,
-      isWell: false,
-      isUnderWay: false,
-    });
-    // From now on its probes have to prove that it may return. It is emptied now: asking for that
-    // again would eject it anew as soon as it is back.
-    const asked = this.#mine.get(shardId) ?? "unconfirmed";
-    if (asked === "unconfirmed") this.#mine.set(shardId, "unproven");
+    } else if (this.#probations.begin(shardId, ejection, clock.nowMs())) {
+      // From now on its probes have to prove that it may return. It is emptied now: asking for that
+      // again would eject it anew as soon as it is back.
+      const asked = this.#mine.get(shardId) ?? "unconfirmed";
+      if (asked === "unconfirmed") this.#mine.set(shardId, "unproven");
+    } else return;
     void this.#publish();
-  }
-
-  #probationMs(shardId: string, { reason }: Ejection): number {
-    const nowMs = clock.nowMs();
-    const before = this.#flaps.get(shardId);
-    const isFlapping = before !== undefined && nowMs - before.atMs < FLAPPING_MS;
-    const count = isFlapping ? before.count + 1 : 1;
-    this.#flaps.set(shardId, { count, atMs: nowMs });
-    // One that only had to be emptied has done nothing wrong yet.
-    if (reason === "unconfirmed" && count === 1) return 0;
-    return Math.min(PROBATION_MS_MAX, PROBATION_MS_MIN * 2 ** (count - 1));
   }
 
   #forget(): void {
     this.#cases.clear();
     this.#unsettled.clear();
     this.#proxies.clear();
-    this.#probings.clear();
+    this.#probations.clear();
   }
 
   #ejectionOf(shardId: string): Ejection | undefined {
@@ -492,40 +364,28 @@ export class Jury {
 
   #tick(): void {
     void this.#publish();
-    const nowMs = clock.nowMs();
-    for (const [shardId, probing] of this.#probings) {
-      // On probation it is enough to know that it could return if it had to.
-      const isDue = nowMs >= probing.notBeforeMs || !probing.isWell;
-      if (isDue && !probing.isUnderWay) void this.#probe(shardId, probing);
+    for (const [shardId, probation] of this.#probations.due(clock.nowMs())) {
+      void this.#probe(shardId, probation);
     }
     // What could not be written, or was decided by somebody who died, is looked at again.
     for (const cacheId of this.#unsettled) void this.#judge(cacheId);
   }
 
-  async #probe(shardId: string, probing: Probing): Promise<void> {
+  async #probe(shardId: string, probation: Probation): Promise<void> {
     const [cacheId = "", node = ""] = shardId.split("/");
     const shard = this.#cases.get(cacheId)?.shards.get(node);
     // Before it was emptied there is nothing to return to.
-    if (shard === undefined || shard.clearedFor !== probing.serial) return;
-    probing.isUnderWay = true;
-    const isOnProbation = clock.nowMs() < probing.notBeforeMs;
+    if (shard === undefined || shard.clearedFor !== probation.serial) return;
+    const sentAtMs = clock.nowMs();
+    probation.isUnderWay = true;
     const durationMs = await this.#parts.probe(shard.address, PROBE_MS_MAX);
-    probing.isUnderWay = false;
-    if (this.#probings.get(shardId) !== probing) return;
-    const quickMs = this.#parts.isStarved() ? PROBE_QUICK_STARVED_MS : PROBE_QUICK_MS;
-    probing.isWell = durationMs !== null && durationMs <= quickMs;
-    probing.goodCount = probing.isWell && !isOnProbation ? probing.goodCount + 1 : 0;
-    if (probing.goodCount >= PROBES_MIN) this.#mine.delete(shardId);
-    else this.#mine.set(shardId, probing.isWell ? "unproven" : "probe_failed");
+    probation.isUnderWay = false;
+    if (this.#probations.get(shardId) !== probation) return;
+    const known = probation.note(durationMs, { sentAtMs, isStarved: this.#parts.isStarved() });
+    if (known === "proven") this.#mine.delete(shardId);
+    else this.#mine.set(shardId, known);
     void this.#publish();
   }
-}
-
-/** Of an even number the lower one; null is the largest. */
-function middleOf(durationsMs: readonly (number | null)[]): number | null {
-  const sorted = durationsMs.map((one) => one ?? Number.POSITIVE_INFINITY).sort((a, b) => a - b);
-  const middle = sorted[(sorted.length - 1) >> 1] ?? Number.POSITIVE_INFINITY;
-  return Number.isFinite(middle) ? middle : null;
 }
 
 function put<T>(into: Map<string, T>, key: string, value: T | null): void {
