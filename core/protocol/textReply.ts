@@ -117,7 +117,7 @@ function resultOf(bytes: Uint8Array, at: number, lineEnd: number, command: numbe
     if (isWord(word, bytes, at, isOpen)) return result;
   }
   const isCounter = command === Command.incr || command === Command.decr;
-  return isCounter && isNumber(bytes, at, lineEnd - 2) ? Result.ok : -1;
+  return isCounter && areDigits(bytes, at, lineEnd - 2) ? Result.ok : -1;
 }
 
 /** Behind it the line ends, or, where it is open, a blank follows. */
@@ -128,7 +128,7 @@ function isWord(word: Uint8Array, bytes: Uint8Array, at: number, isOpen: boolean
   return behind === CR && bytes[at + word.length + 1] === LF;
 }
 
-function isNumber(bytes: Uint8Array, from: number, end: number): boolean {
+function areDigits(bytes: Uint8Array, from: number, end: number): boolean {
   for (let at = from; at < end; at++) if (bytes[at]! < ZERO || bytes[at]! > NINE) return false;
   return end > from;
 }

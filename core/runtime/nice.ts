@@ -3,8 +3,11 @@
  * has a lot to do at the same moment, and clients of other shards must not wait for that: threads
  * that serve nobody give way. On Linux a priority is that of one thread, and of what it starts.
  */
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { constants, getPriority, setPriority } from "node:os";
+
+/** It changes its priority and then becomes the program; small images may not have it. */
+const NICE = ["/usr/bin/nice", "/bin/nice"].find(existsSync);
 
 /** How many steps nicer this thread is than it was started. */
 let stepsGiven = 0;
@@ -39,12 +42,13 @@ function lower(thread: number, steps: number): number {
 
 /** What runs `program` with the priority that this process was started with: see `mayTakeBack`. */
 export function asStarted(program: string, args: readonly string[]): [string, string[]] {
-  if (stepsGiven === 0) return [program, [...args]];
-  return ["nice", ["-n", String(-stepsGiven), program, ...args]];
+  if (stepsGiven === 0 || NICE === undefined) return [program, [...args]];
+  return [NICE, ["-n", String(-stepsGiven), program, ...args]];
 }
 
 /** Whether what we start may come before ourselves: root may, and who has CAP_SYS_NICE. */
 export function mayTakeBack(): boolean {
+  if (NICE === undefined) return false;
   try {
     const status = readFileSync("/proc/self/status", "utf8");
     const effective = /^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? "0";
