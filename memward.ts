@@ -229,21 +229,25 @@ const ROLES = {
   proxy: {
     schema: async (): Promise<z.ZodObject> => (await LOAD.proxyOptions()).proxyOptions,
     kinds: async () => (await LOAD.proxy()).FOLLOWED_KINDS,
+    watched: async () => (await LOAD.proxy()).WATCHED_KINDS,
     start: async (): Promise<Start> => (await LOAD.proxy()).startProxy,
   },
   backend: {
     schema: async (): Promise<z.ZodObject> => (await LOAD.backendOptions()).backendOptions,
     kinds: async () => (await LOAD.backend()).FOLLOWED_KINDS,
+    watched: async () => (await LOAD.backend()).FOLLOWED_KINDS,
     start: async (): Promise<Start> => (await LOAD.backend()).startBackend,
   },
   control: {
     schema: async (): Promise<z.ZodObject> => (await LOAD.controlOptions()).controlOptions,
     kinds: async () => (await LOAD.controlView()).FOLLOWED_KINDS,
+    watched: async () => undefined,
     start: async (): Promise<Start> => (await LOAD.control()).startControl,
   },
   monitor: {
     schema: async (): Promise<z.ZodObject> => (await LOAD.monitorOptions()).monitorOptions,
     kinds: async () => (await LOAD.monitor()).FOLLOWED_KINDS,
+    watched: async () => undefined,
     start: async (): Promise<Start> => (await LOAD.monitor()).startMonitor,
   },
 } as const;
@@ -283,8 +287,9 @@ async function runUp(options: Options): Promise<undefined> {
 async function runRole(name: keyof typeof ROLES, options: Options): Promise<undefined> {
   const { runSupervised, runAlone } = await LOAD.upRole();
   const role = ROLES[name];
-  const [schema, start, kinds] = await Promise.all([role.schema(), role.start(), role.kinds()]);
-  const starter = { name, version: version(), schema, start, kinds };
+  const parts = [role.schema(), role.start(), role.kinds(), role.watched()] as const;
+  const [schema, start, kinds, watched] = await Promise.all(parts);
+  const starter = { name, version: version(), schema, start, kinds, watched };
   if (options["supervised"] === true) return runSupervised(starter);
   const { etcdSectionOf } = await LOAD.upOptions();
   const section = await roleSection(name, { ...options, schema });

@@ -38,8 +38,9 @@ const PROBE_INTERVAL_MS = 250;
 /** Suspicions that say nothing about what other proxies would find. */
 const OWN_TO_A_PROXY: ReadonlySet<SuspicionReason> = new Set(["slow", "unconfirmed"]);
 
-const KINDS = ["shard", "ejection", "suspicion", "proxy", "node"] as const;
-type JuryKind = (typeof KINDS)[number];
+/** Records that a jury follows. */
+export const JURY_KINDS = ["shard", "ejection", "suspicion", "proxy", "node"] as const;
+type JuryKind = (typeof JURY_KINDS)[number];
 
 export interface JuryParts extends CanaryParts {
   state: ClusterState;
@@ -117,7 +118,7 @@ export class Jury {
   }
 
   async #load(): Promise<void> {
-    this.#watch = await follow<JuryKind>(this.#parts.state, KINDS, {
+    this.#watch = await follow<JuryKind>(this.#parts.state, JURY_KINDS, {
       listed: (entry) => void this.#see(entry),
       changed: (seen) => this.#changed(seen),
       reset: () => this.#forget(),
@@ -177,7 +178,7 @@ export class Jury {
   #changed(seen: readonly Seen[]): void {
     const touched = new Set<string>();
     for (const change of seen) {
-      if (!(KINDS as readonly string[]).includes(change.kind)) continue;
+      if (!(JURY_KINDS as readonly string[]).includes(change.kind)) continue;
       const cacheId = this.#see(change as Seen<JuryKind>);
       if (cacheId !== undefined) touched.add(cacheId);
       else if (change.kind === "proxy") for (const id of this.#unsettled) touched.add(id);

@@ -10,11 +10,12 @@ import { registerMetrics } from "../core/runtime/metrics.ts";
 import { giveWay } from "../core/runtime/nice.ts";
 import type { RunningRole } from "../core/runtime/role.ts";
 import { Flusher } from "./flusher.ts";
-import { Jury } from "./jury.ts";
+import { JURY_KINDS, Jury } from "./jury.ts";
 import { createProxyRegistry, JURY_METRICS } from "./metrics.ts";
 import type { ProxyOptions } from "./options.ts";
 import { OwnWorker } from "./ownWorker.ts";
 import { probe } from "./routing/probe.ts";
+import { FOLLOWED_KINDS } from "./tenant/directory.ts";
 import { type Bound, ThreadedWorker } from "./threads.ts";
 import { UsageWriter } from "./usage.ts";
 import { Viewers } from "./viewers.ts";
@@ -28,6 +29,8 @@ const APPLIED_INTERVAL_MS = 100;
 const FAREWELL_MS_MAX = 200;
 
 export { FOLLOWED_KINDS } from "./tenant/directory.ts";
+/** What a proxy has to be told of. */
+export const WATCHED_KINDS = [...FOLLOWED_KINDS, ...JURY_KINDS] as const;
 
 export interface ProxyContext {
   state: ClusterState;
@@ -47,6 +50,8 @@ export async function startProxy(
   /** The revision in force in each worker that serves, and in all of them. */
   const applied: number[] = [];
   let appliedRevision = 0;
+  /** The newest that the cluster was told of. */
+  let toldRevision = 0;
 
   /** Tells the cluster where this proxy is and which revision is in force here. */
   const presence = new Presence({
@@ -56,6 +61,7 @@ export async function startProxy(
     id: options.name,
     value: () => {
       const addresses = [...advertised];
+      toldRevision = appliedRevision;
       return { pid: process.pid, addresses, ops, ready: isReady, appliedRevision, startedAtMs };
     },
   });
@@ -72,8 +78,7 @@ export async function startProxy(
       const inAll = Math.min(...applied);
       if (inAll === appliedRevision) return;
       appliedRevision = inAll;
-      if (isReady && directory.isWaiting) void presence.publish();
-      else tellApplied();
+      tellApplied(directory.isWaiting(toldRevision));
     },
     suspected: (shardId, reason) => jury.suspect(shardId, reason),
     trusted: (shardId) => jury.trust(shardId),

@@ -34,6 +34,8 @@ export interface Starter {
   schema: z.ZodObject;
   /** What it follows, and can start from while a state on other machines is away. */
   kinds: readonly Kind[];
+  /** What its watches have to tell of, besides monitors; everything without. */
+  watched: readonly Kind[] | undefined;
   start(
     options: never,
     context: { state: ClusterState; log: Logger; version: string; dataDir: string },
@@ -126,19 +128,19 @@ async function serve(starter: Starter, serving: Serving): Promise<void> {
 
 /** A state on other machines can be away when this role starts; a file beside it cannot. */
 async function openStateOf(
-  { kinds }: Starter,
+  { kinds, watched }: Starter,
   { url = "sqlite", etcd = {}, name, dataDir, statePath, log }: Serving,
 ): Promise<{ state: ClusterState; remembered?: RememberedState }> {
   const problem = stateProblem(url, etcd);
   if (problem !== undefined) throw new Refusal(problem);
   const troubled = (error: unknown): void =>
     log.error({ err: error }, "cluster state is in trouble");
-  const state = await openState({ url, path: statePath, etcd, troubled }).catch(
-    (error: NodeJS.ErrnoException) => {
-      if (error.syscall !== "open") throw error;
-      throw new Refusal(`cannot read ${error.path} (${error.code})`);
-    },
-  );
+  const told = watched && [...watched, "monitor" as const];
+  const place = { url, path: statePath, etcd, kinds: told, troubled };
+  const state = await openState(place).catch((error: NodeJS.ErrnoException) => {
+    if (error.syscall !== "open") throw error;
+    throw new Refusal(`cannot read ${error.path} (${error.code})`);
+  });
   if (isLocal(url) || kinds.length === 0) return { state };
   const path = join(dataDir, `${name}.snapshot`);
   const remembered = await openRememberedState({ state, path, kinds, log });

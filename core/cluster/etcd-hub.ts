@@ -9,15 +9,18 @@ import type { ClusterState, Seen, Watch } from "./state.ts";
 
 /** Records of recent revisions that are remembered: lists and their watches are moments apart. */
 const RECENT_COUNT_MAX = 2_000;
-/** Who begins after all that there is gets a watch of its own after so long: it finds out why. */
+/** Who begins after all that was told is looked after when so much time has passed. */
 const AHEAD_MS_MAX = 3_000;
 
 type Watcher = Parameters<ClusterState["watch"]>[1];
 type OpenWatch = (fromRevision: number, watcher: Watcher) => Watch;
+/** Whether etcd has not come that far: its data are older than they were. */
+type IsFuture = (revision: number) => Promise<boolean>;
 type Revision = { revision: number; seen: Seen[] };
 
 export class EtcdHub {
   readonly #open: OpenWatch;
+  readonly #isFuture: IsFuture;
   readonly #members = new Set<Member>();
   #stream: Watch | null = null;
   /** Everything after this revision and up to the newest is in `#recent`. */
@@ -27,8 +30,9 @@ export class EtcdHub {
   #recentCount = 0;
   #isResetting = false;
 
-  constructor(open: OpenWatch) {
+  constructor(open: OpenWatch, isFuture: IsFuture) {
     this.#open = open;
+    this.#isFuture = isFuture;
   }
 
   /** As `ClusterState.watch`. */
@@ -59,10 +63,15 @@ export class EtcdHub {
     member.isCaughtUp = true;
   }
 
+  /** Mostly somebody else's revision lies between. If not, a watch of its own is reset. */
   #expect(member: Member): void {
-    const { revision } = member;
-    setTimeout(() => {
-      if (!member.isClosed && this.#revision < revision) this.#part(member);
+    const isBehind = (): boolean => !member.isClosed && this.#revision < member.revision;
+    setTimeout(async () => {
+      if (!isBehind()) return;
+      // While etcd is away nobody knows.
+      const isFuture = await this.#isFuture(member.revision).catch(() => undefined);
+      if (isFuture === undefined) return this.#expect(member);
+      if (isFuture && isBehind()) this.#part(member);
     }, AHEAD_MS_MAX).unref();
   }
 

@@ -2,7 +2,7 @@
  * How records lie in etcd: `<prefix><kind>/<id>`, the value as JSON. Pure. Keys under the prefix
  * that are none of ours, from a newer Memward or another program, are passed over.
  */
-import type { IEvent, IKeyValue } from "etcd3";
+import { EVENT, type Event, type KeyValue } from "./etcd-messages.ts";
 import { type Kind, RECORDS, withDefaults } from "./records.ts";
 import type { Entry, Seen } from "./state.ts";
 
@@ -11,15 +11,17 @@ const AFTER_ALL_IDS = "\u007f";
 
 export class EtcdKeys {
   readonly #prefix: string;
-  /** The range of all records. */
+  /** The range of all records that are watched; kinds between those that were asked for are in it. */
   readonly start: Buffer;
   readonly end: Buffer;
 
-  /** `prefix` ends with a slash. */
-  constructor(prefix: string) {
+  /** `prefix` ends with a slash. Without `kinds` all are watched. */
+  constructor(prefix: string, kinds: readonly Kind[] = []) {
     this.#prefix = prefix;
-    this.start = Buffer.from(prefix);
-    this.end = Buffer.from(prefix + AFTER_ALL_IDS);
+    const sorted = kinds.toSorted();
+    const [first, last] = [sorted[0], sorted.at(-1)];
+    this.start = Buffer.from(prefix + (first === undefined ? "" : `${first}/`));
+    this.end = Buffer.from(prefix + (last === undefined ? "" : `${last}/`) + AFTER_ALL_IDS);
   }
 
   of(kind: Kind, id: string): Buffer {
@@ -32,22 +34,30 @@ export class EtcdKeys {
     return { start: this.of(kind, prefix), end: this.of(kind, end) };
   }
 
-  entriesOf(pairs: readonly IKeyValue[]): Entry[] {
-    return pairs.flatMap((pair) => {
-      const name = this.#nameOf(pair.key);
-      const value = name && readValue(name.kind, pair.value);
-      if (name === undefined || value === undefined) return [];
-      return [{ ...name, value, revision: Number(pair.mod_revision) } as Entry];
-    });
+  entriesOf(pairs: readonly KeyValue[]): Entry[] {
+    return pairs.map((pair) => this.#entryOf(pair)).filter((entry) => entry !== undefined);
   }
 
-  seenOf(events: readonly IEvent[]): Seen[] {
-    return events.flatMap(({ type, kv }): Seen[] => {
-      if (type === "Put") return this.entriesOf([kv]);
-      const name = this.#nameOf(kv.key);
-      if (name === undefined) return [];
-      return [{ ...name, value: null, revision: Number(kv.mod_revision) } as Seen];
-    });
+  /** In a loop of its own: every process of a cluster comes here at every change. */
+  seenOf(events: readonly Event[]): Seen[] {
+    const seen: Seen[] = [];
+    for (const { type, kv } of events) {
+      const one = kv && (type === EVENT.put ? this.#entryOf(kv) : this.#goneOf(kv));
+      if (one !== undefined) seen.push(one);
+    }
+    return seen;
+  }
+
+  #entryOf({ key, value: bytes, modRevision: revision }: KeyValue): Entry | undefined {
+    const name = this.#nameOf(key);
+    const value = name && readValue(name.kind, bytes);
+    if (name === undefined || value === undefined) return undefined;
+    return { kind: name.kind, id: name.id, value, revision } as Entry;
+  }
+
+  #goneOf({ key, modRevision: revision }: KeyValue): Seen | undefined {
+    const name = this.#nameOf(key);
+    return name && ({ kind: name.kind, id: name.id, value: null, revision } as Seen);
   }
 
   #nameOf(key: Buffer): { kind: Kind; id: string } | undefined {

@@ -3,9 +3,9 @@
  * when etcd says that it is gone. While etcd is away nobody can know: it is renewed when etcd is
  * back, if etcd still has it.
  */
-import type { ILeaseGrantResponse, ILeaseKeepAliveRequest, ILeaseKeepAliveResponse } from "etcd3";
 import { clock, every } from "../runtime/clock.ts";
 import { type EtcdClient, EtcdFailure } from "./etcd-client.ts";
+import { METHODS } from "./etcd-messages.ts";
 import { type Lease, StateUnavailable } from "./state.ts";
 
 const RENEWALS_PER_TTL = 3;
@@ -29,9 +29,8 @@ export class EtcdLeases {
   /** etcd counts in seconds and has a least time to live, twice as long as it needs to elect. */
   async create(ttlMs: number): Promise<Lease> {
     const askedAtMs = clock.nowMs();
-    const { ID: id } = await this.#client.write<ILeaseGrantResponse>("Lease", "leaseGrant", {
-      TTL: Math.ceil(ttlMs / 1000),
-    });
+    const ttl = Math.ceil(ttlMs / 1000);
+    const { id } = await this.#client.write(METHODS.leaseGrant, { ttl });
     const { promise: lost, resolve } = Promise.withResolvers<void>();
     let isRenewing = false;
     const timer = every(ttlMs / RENEWALS_PER_TTL, () => {
@@ -72,7 +71,7 @@ export class EtcdLeases {
   async #revoke(id: string): Promise<void> {
     this.#forget(id);
     try {
-      await this.#client.write("Lease", "leaseRevoke", { ID: id });
+      await this.#client.write(METHODS.leaseRevoke, { id });
     } catch (error) {
       // Nobody renews it any more: it ends by itself, or has ended.
       const isEnding = error instanceof StateUnavailable;
@@ -94,21 +93,19 @@ export class EtcdLeases {
   }
 
   /** The seconds that it lives on; undefined when etcd did not say. */
-  #keepAlive(id: string, deadlineMs: number): Promise<number | undefined> {
+  #keepAlive(id: string, durationMsMax: number): Promise<number | undefined> {
     return new Promise((resolve) => {
       let cancel = (): void => {};
-      const heard = ({ TTL }: ILeaseKeepAliveResponse): void => {
-        resolve(Number(TTL));
+      const heard = ({ ttl }: { ttl: number }): void => {
+        resolve(ttl);
         cancel();
       };
+      const ended = (): void => resolve(undefined);
       this.#client
-        .stream<ILeaseKeepAliveRequest, ILeaseKeepAliveResponse>(
-          { service: "Lease", method: "leaseKeepAlive", deadlineMs },
-          { heard, ended: () => resolve(undefined) },
-        )
+        .stream(METHODS.leaseKeepAlive, { heard, ended, durationMsMax })
         .then((stream) => {
           cancel = () => stream.cancel();
-          stream.write({ ID: id });
+          stream.write({ id });
         })
         .catch(() => resolve(undefined)); // The next renewal tries again.
     });

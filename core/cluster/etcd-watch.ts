@@ -3,11 +3,11 @@
  * revision that its watcher heard, whatever ended the stream before. Where etcd no longer has that
  * history, or never had it, the watcher is reset and told all there is.
  */
-import type { IWatchRequest, IWatchResponse } from "etcd3";
 import { sleep } from "../runtime/clock.ts";
 import { type Random, random } from "../runtime/random.ts";
 import { type EtcdClient, EtcdFailure } from "./etcd-client.ts";
 import type { EtcdKeys } from "./etcd-keys.ts";
+import { METHODS, type WatchResponse } from "./etcd-messages.ts";
 import type { ClusterState, Seen, Watch } from "./state.ts";
 
 /** etcd confirms a watch at once, or hangs. */
@@ -22,6 +22,8 @@ export interface EtcdWatchParts {
   readonly keys: EtcdKeys;
   /** Every record there is, and the revision at which that was true. */
   listAll(): Promise<{ entries: Seen[]; revision: number }>;
+  /** Whether etcd has not come that far; the member that we heard may only be slow to follow. */
+  isFuture(revision: number): Promise<boolean>;
   /** The stream was interrupted, or is whole again (`undefined`). */
   troubled(error: unknown): void;
   readonly watcher: Watcher;
@@ -53,7 +55,7 @@ export class EtcdWatch implements Watch {
           failureCount = 0;
           this.#parts.troubled(undefined);
         });
-        if (!isAhead || (await this.#isFuture())) await this.#reset();
+        if (!isAhead || (await this.#parts.isFuture(this.#revision))) await this.#reset();
         else await sleep(RETRY_DELAY_MS_MIN);
       } catch (error) {
         if (this.#closed) return;
@@ -72,16 +74,16 @@ export class EtcdWatch implements Watch {
     return new Promise((resolve, reject) => {
       let isAnswered = false;
       let held: Seen[] = [];
-      const heard = (message: IWatchResponse): void => {
+      const heard = (message: WatchResponse): void => {
         isAnswered = true;
         if (this.#closed) return;
         if (message.created && !message.canceled) {
-          if (Number(message.header.revision) < this.#revision) return resolve(true);
+          if ((message.header?.revision ?? 0) < this.#revision) return resolve(true);
           established();
         }
         if (message.canceled) {
-          if (Number(message.compact_revision) > 0) return resolve(false);
-          return reject(new EtcdFailure(new Error(message.cancel_reason || "watch cancelled")));
+          if (message.compactRevision > 0) return resolve(false);
+          return reject(new EtcdFailure(new Error(message.cancelReason || "watch cancelled")));
         }
         held.push(...keys.seenOf(message.events));
         if (message.fragment) return; // The rest of this revision is yet to come.
@@ -89,16 +91,13 @@ export class EtcdWatch implements Watch {
         held = [];
         this.#tell(seen);
       };
-      const created = { key: keys.start, range_end: keys.end, fragment: true };
+      const created = { key: keys.start, rangeEnd: keys.end, fragment: true };
       client
-        .stream<IWatchRequest, IWatchResponse>(
-          { service: "Watch", method: "watch" },
-          { heard, ended: reject },
-        )
+        .stream(METHODS.watch, { heard, ended: reject })
         .then((stream) => {
           this.#cancel = () => stream.cancel();
           if (this.#closed) return stream.cancel();
-          stream.write({ create_request: { ...created, start_revision: this.#revision + 1 } });
+          stream.write({ create: { ...created, startRevision: this.#revision + 1 } });
           return sleep(ANSWER_MS_MAX).then(() => {
             if (isAnswered || this.#closed) return;
             reject(new EtcdFailure(new Error("etcd does not answer")));
@@ -116,15 +115,6 @@ export class EtcdWatch implements Watch {
       this.#revision = revision;
       this.#parts.watcher.changed(changes, revision);
     }
-  }
-
-  /** Asks for the newest revision itself: the member that we heard may only be slow to follow. */
-  async #isFuture(): Promise<boolean> {
-    const { client, keys } = this.#parts;
-    const question = { key: keys.start, count_only: true };
-    type Answer = { header: { revision: string } };
-    const { header } = await client.read<Answer>("KV", "range", question);
-    return Number(header.revision) < this.#revision;
   }
 
   async #reset(): Promise<void> {

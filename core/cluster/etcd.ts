@@ -4,12 +4,18 @@
  * in pages at one revision. While etcd is away calls reject within STATE_PATIENCE_MS, and watches
  * go on where they were when it is back.
  */
-import type { IKeyValue, IRangeResponse, IRequestOp, ITxnResponse } from "etcd3";
 import { type CheckedChange, checkChanges } from "./changes.ts";
 import { EtcdClient, type EtcdClientOptions, EtcdFailure } from "./etcd-client.ts";
 import { EtcdHub } from "./etcd-hub.ts";
 import { EtcdKeys } from "./etcd-keys.ts";
 import { EtcdLeases } from "./etcd-leases.ts";
+import {
+  COMPARE_TARGET,
+  METHODS,
+  type RequestOp,
+  SORT,
+  type TxnResponse,
+} from "./etcd-messages.ts";
 import { EtcdWatch } from "./etcd-watch.ts";
 import type { Kind } from "./records.ts";
 import {
@@ -34,6 +40,11 @@ const FIRST_SEPARATOR = Buffer.from([0]);
 export interface EtcdStateOptions extends EtcdClientOptions {
   /** Before every key; begins and ends with a slash. */
   readonly prefix?: string;
+  /**
+   * What its watches have to tell of: etcd sends nothing below the least and above the greatest of
+   * their names. All kinds without.
+   */
+  readonly kinds?: readonly Kind[] | undefined;
   /** etcd has been away for a while. Watches go on trying; called once per trouble. */
   readonly troubled?: (error: unknown) => void;
 }
@@ -50,25 +61,28 @@ class EtcdState implements ClusterState {
   readonly #keys: EtcdKeys;
   readonly #leases: EtcdLeases;
   readonly #watches = new Set<EtcdWatch>();
-  readonly #hub: EtcdHub = new EtcdHub((fromRevision, watcher) =>
-    this.#open(fromRevision, watcher),
+  readonly #hub: EtcdHub = new EtcdHub(
+    (fromRevision, watcher) => this.#open(fromRevision, watcher),
+    (revision) => this.#isFuture(revision),
   );
   readonly #troubled: (error: unknown) => void;
   #failureCount = 0;
 
   constructor({
     prefix = "/memward/",
+    kinds,
     troubled = (error) => process.emitWarning(error as Error),
     ...options
   }: EtcdStateOptions) {
     this.#client = new EtcdClient(options);
-    this.#keys = new EtcdKeys(prefix);
+    this.#keys = new EtcdKeys(prefix, kinds);
     this.#leases = new EtcdLeases(this.#client);
     this.#troubled = troubled;
   }
 
   async get<K extends Kind>(kind: K, id: string): Promise<Entry<K> | undefined> {
-    const { kvs } = await this.#range({ key: this.#keys.of(kind, id) });
+    const key = this.#keys.of(kind, id);
+    const { kvs } = await this.#asUnavailable(() => this.#client.read(METHODS.range, { key }));
     return this.#keys.entriesOf(kvs)[0] as Entry<K> | undefined;
   }
 
@@ -88,19 +102,18 @@ class EtcdState implements ClusterState {
     const { checked } = valid;
     const conditional = checked.filter(({ expected }) => expected !== undefined);
     try {
-      const reply = await this.#client.write<ITxnResponse>("KV", "txn", {
+      const reply = await this.#client.write(METHODS.txn, {
         compare: conditional.map(({ kind, id, expected = 0 }) => ({
           key: this.#keys.of(kind, id),
-          target: "Mod",
-          result: "Equal",
-          mod_revision: expected,
+          target: COMPARE_TARGET.mod,
+          modRevision: expected,
         })),
         success: checked.map((change) => this.#operation(change)),
         failure: conditional.map(({ kind, id }) => ({
-          request_range: { key: this.#keys.of(kind, id) },
+          range: { key: this.#keys.of(kind, id) },
         })),
       });
-      if (reply.succeeded) return { ok: true, revision: Number(reply.header.revision) };
+      if (reply.succeeded) return { ok: true, revision: reply.header?.revision ?? 0 };
       return conflictOf(conditional, reply);
     } catch (error) {
       if (error instanceof EtcdFailure) return this.#refusal(checked, error);
@@ -118,6 +131,7 @@ class EtcdState implements ClusterState {
       client: this.#client,
       keys: this.#keys,
       listAll: () => this.#list(this.#keys, { limit: Number.POSITIVE_INFINITY, descending: false }),
+      isFuture: (revision) => this.#isFuture(revision),
       troubled: (error) => this.#interrupted(error),
       watcher,
       fromRevision,
@@ -143,11 +157,11 @@ class EtcdState implements ClusterState {
     this.#client.close();
   }
 
-  #operation({ kind, id, value, leaseId }: CheckedChange): IRequestOp {
+  #operation({ kind, id, value, leaseId }: CheckedChange): RequestOp {
     const key = this.#keys.of(kind, id);
-    if (value === null) return { request_delete_range: { key } };
+    if (value === null) return { deleteRange: { key } };
     const lease = leaseId === undefined ? {} : { lease: leaseId };
-    return { request_put: { key, value: Buffer.from(JSON.stringify(value)), ...lease } };
+    return { put: { key, value: Buffer.from(JSON.stringify(value)), ...lease } };
   }
 
   /** What etcd will not write, told as the fault of a change. */
@@ -194,16 +208,16 @@ class EtcdState implements ClusterState {
     let [from, until] = [start, end];
     for (;;) {
       const count = Math.max(1, Math.min(PAGE_COUNT_MAX, limit - entries.length));
-      const page = await this.#client.read<IRangeResponse>("KV", "range", {
+      const page = await this.#client.read(METHODS.range, {
         key: from,
-        range_end: until,
+        rangeEnd: until,
         limit: count,
         revision,
-        sort_order: descending ? "Descend" : "None",
+        sortOrder: descending ? SORT.descend : SORT.none,
       });
-      if (revision === 0) revision = Number(page.header.revision);
+      if (revision === 0) revision = page.header?.revision ?? 0;
       for (const entry of this.#keys.entriesOf(page.kvs)) entries.push(entry);
-      const last = page.kvs.at(-1) as IKeyValue | undefined;
+      const last = page.kvs.at(-1);
       if (!page.more || last === undefined || entries.length >= limit) break;
       if (descending) until = last.key;
       else from = Buffer.concat([last.key, FIRST_SEPARATOR]);
@@ -211,8 +225,10 @@ class EtcdState implements ClusterState {
     return { entries: entries.slice(0, limit), revision };
   }
 
-  #range(question: object): Promise<IRangeResponse> {
-    return this.#asUnavailable(() => this.#client.read<IRangeResponse>("KV", "range", question));
+  async #isFuture(revision: number): Promise<boolean> {
+    const question = { key: this.#keys.start, countOnly: true };
+    const { header } = await this.#client.read(METHODS.range, question);
+    return (header?.revision ?? 0) < revision;
   }
 
   async #asUnavailable<T>(work: () => Promise<T>): Promise<T> {
@@ -232,10 +248,10 @@ class EtcdState implements ClusterState {
 }
 
 /** The first condition that does not hold, by what the failed transaction read in its stead. */
-function conflictOf(conditional: readonly CheckedChange[], reply: ITxnResponse): Commit {
+function conflictOf(conditional: readonly CheckedChange[], reply: TxnResponse): Commit {
   const conflicts = conditional.map(({ kind, id, expected }, index) => {
-    const pair = reply.responses[index]?.response_range.kvs[0];
-    return { kind, id, expected, revision: Number(pair?.mod_revision ?? 0) };
+    const pair = reply.responses[index]?.range?.kvs[0];
+    return { kind, id, expected, revision: pair?.modRevision ?? 0 };
   });
   const conflict = conflicts.find(({ expected, revision }) => expected !== revision);
   if (conflict === undefined) throw new Error("etcd refused a transaction that should hold");

@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import { isIP } from "node:net";
 import { z } from "zod";
 import { formatAddress, parseAddress } from "../runtime/config.ts";
+import type { Kind } from "./records.ts";
 import { openSqliteState } from "./sqlite.ts";
 import type { ClusterState } from "./state.ts";
 
@@ -96,6 +97,8 @@ export interface StateOptions {
   /** Of the SQLite file. */
   readonly path: string;
   readonly etcd?: EtcdOptions;
+  /** What its watches have to tell of; they may tell of others, too. All kinds without. */
+  readonly kinds?: readonly Kind[] | undefined;
   readonly troubled: (error: unknown) => void;
 }
 
@@ -104,7 +107,7 @@ export interface StateOptions {
  * options cannot be read; it does not wait for etcd.
  */
 export async function openState(options: StateOptions): Promise<ClusterState> {
-  const { url, path, etcd = {}, troubled } = options;
+  const { url, path, etcd = {}, kinds, troubled } = options;
   const place = parseStateUrl(url);
   if (typeof place === "string") throw new Error(`state ${url} ${place}`);
   if (place.engine === "sqlite") return openSqliteState({ path, troubled });
@@ -122,6 +125,7 @@ export async function openState(options: StateOptions): Promise<ClusterState> {
       ? { ca: read(caFile), certificate: read(certFile), key: read(keyFile), serverName }
       : undefined,
     login: username === undefined ? undefined : { username, password },
+    kinds,
     troubled,
   });
 }

@@ -34,16 +34,19 @@ export function sleep(delayMs: number): Promise<void> {
   });
 }
 
-/** Runs `work` when called, but what is asked for within `intervalMs` after that once, at its end. */
-export function paced(intervalMs: number, work: () => void): () => void {
-  let isResting = false;
+/**
+ * Runs `work` when called, but what is asked for within `intervalMs` after that once, at its end;
+ * what is urgent at once.
+ */
+export function paced(intervalMs: number, work: () => void): (isUrgent?: boolean) => void {
+  let resting: NodeJS.Timeout | null = null;
   let isAskedFor = false;
-  const run = (): void => {
-    isAskedFor = isResting;
-    if (isResting) return;
-    isResting = true;
-    setTimeout(() => {
-      isResting = false;
+  const run = (isUrgent = false): void => {
+    isAskedFor = resting !== null && !isUrgent;
+    if (isAskedFor) return;
+    if (resting !== null) clearTimeout(resting);
+    resting = setTimeout(() => {
+      resting = null;
       if (isAskedFor) run();
     }, intervalMs).unref();
     work();

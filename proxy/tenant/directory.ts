@@ -104,9 +104,8 @@ export class Directory {
     return this.#applied.revision;
   }
 
-  /** Keys of some cache are served by nobody until all proxies have said what they applied. */
-  get isWaiting(): boolean {
-    const { revision } = this.#applied;
+  /** Keys of some cache are served by nobody until all proxies say that they applied more than this. */
+  isWaiting(revision: number): boolean {
     for (const tenant of this.#detoured) {
       if (tenant.isMoving(revision) || tenant.detours.isWaiting(revision)) return true;
     }

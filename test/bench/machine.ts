@@ -52,3 +52,25 @@ export function processTree(pid: number): number[] {
   const children = readFileSync(tasks, "utf8").trim().split(" ").filter(Boolean).map(Number);
   return [pid, ...children.flatMap(processTree)];
 }
+
+/**
+ * How much of the time that it wanted this machine did not get from its host, in percent since
+ * `before`: with more than one or two a latency is the host's. Fields of /proc/stat as in proc(5).
+ */
+export class HostShare {
+  readonly #before = cpuTimes();
+
+  stolenPercent(): number {
+    const now = cpuTimes();
+    const spent = now.map((value, at) => value - (this.#before[at] ?? 0));
+    const [user = 0, nice = 0, system = 0, , , irq = 0, softirq = 0, steal = 0] = spent;
+    const wanted = user + nice + system + irq + softirq + steal;
+    return wanted === 0 ? 0 : (steal * 100) / wanted;
+  }
+}
+
+/** Of all processors together, in ticks. */
+function cpuTimes(): number[] {
+  const [line = ""] = readFileSync("/proc/stat", "utf8").split("\n");
+  return line.split(/ +/).slice(1).map(Number);
+}

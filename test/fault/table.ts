@@ -6,6 +6,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { clock } from "../../core/runtime/clock.ts";
 import { seededRandom } from "../../core/runtime/random.ts";
+import { HostShare } from "../bench/machine.ts";
 import { spreadOf } from "../bench/statistics.ts";
 import { Cluster } from "../harness/cluster.ts";
 import { Network } from "../harness/network.ts";
@@ -95,6 +96,8 @@ type Round = {
   failedChangesMs: number;
   /** What 99 of 100 operations did not exceed before. */
   p99Ms: number;
+  /** What the host kept for itself while it lasted. */
+  stolenPercent: number;
   hitRateBefore: number;
   hitRateAfter: number;
   /** The same of all reads, those of its own keys too. */
@@ -143,6 +146,12 @@ async function runScenario(
       "all operations before, p99",
       "ms",
       of((one) => one.p99Ms),
+      null,
+    ),
+    row(
+      "time that the host did not give",
+      "%",
+      of((one) => one.stolenPercent),
       null,
     ),
     row("its keys are moved", "ms", moved, 1_000),
@@ -204,11 +213,13 @@ async function runRound(
 ): Promise<Round> {
   const { pace } = bench;
   pace.operations = [];
+  const host = new HostShare();
   await sleep(PHASE_MS);
   const onsetMs = clock.nowMs();
   const heal = await sicken(bench, node, seed);
   await sleep(PHASE_MS);
   const endMs = clock.nowMs();
+  const stolenPercent = host.stolenPercent();
   await sleep(LATE_MS_MAX);
   const seen = pace.operations;
   await heal();
@@ -228,6 +239,7 @@ async function runRound(
       new Set(failedChanges.map(({ startMs }) => Math.floor(startMs / FAILED_STEP_MS))).size *
       FAILED_STEP_MS,
     p99Ms: p99(before.map(latency)),
+    stolenPercent,
     hitRateBefore: hitRate(elsewhere.before),
     hitRateAfter: hitRate(elsewhere.after),
     lossOfAll: Math.max(0, hitRate(before) - hitRate(after)) * 100,

@@ -8,11 +8,14 @@ type Stream = { fromRevision: number; watcher: Watcher; isClosed: boolean };
 
 let streams: Stream[];
 let hub: EtcdHub;
+/** What etcd says is its newest revision; undefined while it is away. */
+let newest: number | undefined;
 
 beforeEach(() => {
   vi.useFakeTimers();
   streams = [];
-  hub = new EtcdHub((fromRevision, watcher) => {
+  newest = 10;
+  const open = (fromRevision: number, watcher: Watcher) => {
     const stream = { fromRevision, watcher, isClosed: false };
     streams.push(stream);
     return {
@@ -20,6 +23,10 @@ beforeEach(() => {
         stream.isClosed = true;
       },
     };
+  };
+  hub = new EtcdHub(open, async (revision) => {
+    if (newest === undefined) throw new Error("away");
+    return newest < revision;
   });
 });
 afterEach(() => vi.useRealTimers());
@@ -85,16 +92,31 @@ describe("watchers of one process", () => {
     expect(streams).toHaveLength(2);
   });
 
-  test("have one, too, when what they come after does not come", () => {
+  test("have one, too, when etcd is not where it was when they listed", async () => {
     watching(10);
     const ahead = watching(20);
     aTurn();
     happens(11);
     expect(ahead.told).toEqual([]);
-    vi.advanceTimersByTime(3_000);
+    newest = undefined;
+    await vi.advanceTimersByTimeAsync(3_000);
+    expect(streams).toHaveLength(1);
+    newest = 11;
+    await vi.advanceTimersByTimeAsync(3_000);
     expect(streams.map(({ fromRevision }) => fromRevision)).toEqual([10, 20]);
     ahead.close();
     expect(streams[1]!.isClosed).toBe(true);
+  });
+
+  test("go on with the others when nothing that is watched happened in between", async () => {
+    watching(10);
+    newest = 20;
+    const ahead = watching(20);
+    aTurn();
+    await vi.advanceTimersByTimeAsync(10_000);
+    happens(21);
+    expect(ahead.told).toEqual([21]);
+    expect(streams).toHaveLength(1);
   });
 
   test("are not parted when it comes a little later", () => {

@@ -6,7 +6,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { CHANGES_MAX } from "../../../core/cluster/changes.ts";
 import { type EtcdStateOptions, openEtcdState } from "../../../core/cluster/etcd.ts";
 import { openState } from "../../../core/cluster/open.ts";
-import { type ClusterState, STATE_PATIENCE_MS } from "../../../core/cluster/state.ts";
+import { type Change, type ClusterState, STATE_PATIENCE_MS } from "../../../core/cluster/state.ts";
 import { describeWith } from "../../e2e/suite.ts";
 import { type Certificates, makeCertificates } from "../../harness/certificates.ts";
 import { Etcd } from "../../harness/etcd.ts";
@@ -161,6 +161,46 @@ describeWith(["etcd"], "etcd in trouble", () => {
       const second = await put(state, "b");
       await watcher.reached(second);
       expect(watcher.revisions).toEqual([first, second]);
+    });
+
+    test("watches that were opened for some kinds hear of these, whenever they begin", async () => {
+      const direct = open();
+      const state = openEtcdState({
+        endpoints: [etcd.endpoint],
+        prefix,
+        kinds: ["proxy", "ejection"],
+      });
+      opened.push(state);
+      const proxy = (pid: number): Change => {
+        const value = { pid, addresses: [], ready: true, appliedRevision: 0, startedAtMs: 0 };
+        return { kind: "proxy", id: "p", value };
+      };
+      const above: Change = {
+        kind: "suspicion",
+        id: "c/n@p",
+        value: { cache: "c", node: "n", proxy: "p", reason: "slow", sinceMs: 0 },
+      };
+      const watcher = new Watcher();
+      const { revision } = await state.list("proxy");
+      state.watch(revision, watcher);
+      await put(direct, "below");
+      await direct.commit([above]);
+      const told = await direct.commit([proxy(1), cacheChange("beside")]);
+      if (!told.ok) throw new Error(told.reason);
+      await watcher.reached(told.revision);
+      await put(direct, "after");
+      const late = new Watcher();
+      state.watch((await state.list("proxy")).revision, late);
+      const last = await direct.commit([proxy(2)]);
+      if (!last.ok) throw new Error(last.reason);
+      await late.reached(last.revision);
+      await watcher.reached(last.revision);
+      expect(watcher.revisions).toEqual([told.revision, last.revision]);
+      expect(watcher.told.flatMap(({ seen }) => seen.map(({ kind }) => kind))).toEqual([
+        "proxy",
+        "proxy",
+      ]);
+      expect(late.revisions).toEqual([last.revision]);
     });
 
     test("what somebody else put under our prefix is passed over", async () => {

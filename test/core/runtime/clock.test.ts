@@ -60,6 +60,13 @@ describe("clock", () => {
     expect(count, "nobody asked again").toBe(2);
     ask();
     expect(count).toBe(3);
+    ask(true);
+    expect(count, "urgent").toBe(4);
+    ask();
+    await wait(30);
+    expect(count, "rests from then on").toBe(4);
+    await wait(50);
+    expect(count).toBe(5);
   });
 
   test("a manual clock moves only by hand", () => {
