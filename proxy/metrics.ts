@@ -356,8 +356,7 @@ function* eachLink(
   tenants: Iterable<Tenant>,
 ): Generator<{ tenant: Tenant; shard: ShardLinks; link: Link }> {
   for (const { tenant, shard } of eachShard(tenants)) {
-    yield { tenant, shard, link: shard.text };
-    yield { tenant, shard, link: shard.binary };
+    for (const link of shard.links) yield { tenant, shard, link };
   }
 }
 

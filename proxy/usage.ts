@@ -73,7 +73,8 @@ export class UsageWriter {
   async write(): Promise<void> {
     try {
       await this.#load();
-      await this.#look();
+      // What waits will be told as it was seen: with more than a commit of it a look tells nothing new.
+      if (this.#pending.size < CHANGES_MAX) await this.#look();
       await this.#commit();
     } catch (error) {
       if (!(error instanceof StateUnavailable)) throw error;

@@ -111,7 +111,7 @@ export class ViewCollector {
       slowCount: slow.count,
       slowSlowCount: slow.slow,
       waiting: shard.waitingCount(slowMs),
-      oldestMs: Math.round(Math.max(shard.text.oldestMs, shard.binary.oldestMs)),
+      oldestMs: Math.round(shard.oldestMs),
       // Watched anew after it was out, it begins at zero.
       outlierTicks: now.outlierTicks - Math.min(told.outlierTicks, now.outlierTicks),
       rule: rule ?? "",
@@ -123,16 +123,19 @@ export class ViewCollector {
   }
 }
 
-function toldOf({ latency, text, binary }: ShardLinks, outlierTicks: number): Told {
+function toldOf({ latency, links }: ShardLinks, outlierTicks: number): Told {
   let failures = 0;
-  for (let reason = 0; reason < LINK_FAILURES.length; reason++) {
-    if (OWN_ENDS.includes(reason)) continue;
-    failures += text.failureCounts[reason]! + binary.failureCounts[reason]!;
+  let timeouts = 0;
+  for (const { failureCounts, timedOutCount } of links) {
+    timeouts += timedOutCount;
+    for (let reason = 0; reason < failureCounts.length; reason++) {
+      if (!OWN_ENDS.includes(reason)) failures += failureCounts[reason]!;
+    }
   }
   return {
     latency: Float64Array.from(latency.counts),
     failures,
-    timeouts: text.timedOutCount + binary.timedOutCount,
+    timeouts,
     outlierTicks,
   };
 }

@@ -35,7 +35,7 @@ const STORM_SESSION_COUNT = 1000;
 /** So long without a new session, and hardly a write (a monitor's canaries are some), is calm. */
 const CALM_MS = 1000;
 const CALM_TICK_WRITES = 3;
-const IDLE_LOOK_MS = 1_000;
+const IDLE_LOOK_MS = 5_000;
 const RETRY_DELAY_MS = 10;
 const DRAIN_INTERVAL_MS = 5;
 /** On a starved machine shards get so many times longer before they are fenced. */
@@ -84,6 +84,8 @@ export class Worker {
     this.#sweep = sweep;
     const transition = events.linkChanged;
     const routeOptions = {
+      // Where nobody connects nobody is routed: the main thread has threads for that.
+      isDormant: options.listen.length + options.plain.length === 0,
       loop,
       slots,
       sweep,
@@ -205,7 +207,7 @@ export class Worker {
     this.#tidyAfterStorm();
   }
 
-  /** Connections to shards that nobody uses: every second those of all caches are looked at. */
+  /** Connections to shards that nobody uses: now and then those of all caches are looked at. */
   #closeIdleLinks(): void {
     const { loop, directory } = this.services;
     if (loop.nowMs < this.#lookedAtLinksMs + IDLE_LOOK_MS) return;

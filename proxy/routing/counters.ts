@@ -24,6 +24,27 @@ export class Histogram {
   }
 }
 
+/** What is slow is at least that slow. */
+export const SLOW_MS_MIN = 5;
+/** So few operations, all of them quick, may be looked into together with later ones. */
+const LITTLE = 30;
+
+/** Of one shard; knows how much has come to it since somebody looked into it. */
+export class ShardLatency extends Histogram {
+  #lookedCount = 0;
+  #lookedSumMs = 0;
+
+  /** Few operations since the last look, quick even if all of their time was that of one. */
+  get isLittle(): boolean {
+    return this.count - this.#lookedCount < LITTLE && this.sumMs - this.#lookedSumMs < SLOW_MS_MIN;
+  }
+
+  looked(): void {
+    this.#lookedCount = this.count;
+    this.#lookedSumMs = this.sumMs;
+  }
+}
+
 export class CacheCounters {
   /** Keys by command and result: `requests[command * RESULT_COUNT + result]`. */
   readonly requests: Float64Array = new Float64Array(COMMAND_COUNT * RESULT_COUNT);

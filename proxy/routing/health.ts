@@ -9,7 +9,7 @@
  * A shard that is out is not judged: no traffic reaches it, probes bring it back.
  */
 import type { SuspicionReason } from "../../core/cluster/records.ts";
-import { LATENCY_BOUNDS_SECONDS } from "./counters.ts";
+import { LATENCY_BOUNDS_SECONDS, SLOW_MS_MIN } from "./counters.ts";
 import { Detector, HISTORY_TICKS, type Outlier, type ShardTick, TICK_MS } from "./detector.ts";
 import { HEDGE_AFTER_MS } from "./hedges.ts";
 import { DEADLINE_MS, type LinkFailure } from "./link.ts";
@@ -22,8 +22,7 @@ const BREAKS_MAX = 3;
 const BREAKS_WITHIN_MS = 1_000;
 /** A suspicion is over when nothing has fed it for so long. */
 const TRUST_AFTER_MS = 2_000;
-/** What is slow: at least this, and so many times what is usual. */
-const SLOW_MS_MIN = 5;
+/** What is slow: at least SLOW_MS_MIN, and so many times what is usual. */
 const SLOW_FACTOR = 4;
 /** The usual latency is that of the last minutes: each tick forgets a 3,000th. */
 const FORGET_PER_TICK = TICK_MS / 300_000;
@@ -37,8 +36,6 @@ const DEADLINE_FACTOR = 10;
 const DEADLINE_MS_MIN = 25;
 /** Reads that take longer than so many others are late. */
 const LATE_QUANTILE = 0.95;
-/** So few operations, all of them quick, may be looked into together with later ones. */
-const LITTLE = 10;
 /** Fewer operations than these say nothing about what is usual. */
 const USUAL_COUNT_MIN = 100;
 
@@ -84,9 +81,6 @@ export class Health {
   #isAwake = false;
   /** When it was last looked into; the detector has yet to hear of the ticks since. */
   #lookedAtMs = 0;
-  /** Of all shards together, when it was last looked into. */
-  #answeredCount = 0;
-  #answeredSumMs = 0;
   /** What 99 of 100 operations take, and for how many more ticks that is taken for known. */
   #usualMs: number | undefined;
   #usualTicksLeft = 0;
@@ -103,7 +97,7 @@ export class Health {
     this.#events = events;
   }
 
-  /** Something happens: it is looked at from the next tick on, for as long as something does. */
+  /** There is something to look into: it is looked at from the next tick on, for as long as there is. */
   wake(): void {
     if (this.#isAwake) return;
     this.#isAwake = true;
@@ -137,44 +131,23 @@ export class Health {
     this.#watchShards();
     this.#compare(nowMs);
     for (const { shard } of this.#watched) {
-      const { text, binary } = shard;
-      if (Math.max(text.timeoutsInRow, binary.timeoutsInRow) >= TIMEOUTS_MAX) {
-        this.#suspect(shard.node, "timeouts", nowMs);
-      }
+      if (shard.timeoutsInRow >= TIMEOUTS_MAX) this.#suspect(shard.node, "timeouts", nowMs);
     }
     this.#trustAgain(nowMs);
-    this.#noteAnswered();
+    for (const { latency } of this.#route.shards) latency.looked();
     this.#lookedAtMs = nowMs;
     return true;
   }
 
-  /**
-   * Nobody waits, nobody is suspected, and what was answered since the last look is little and was
-   * quick, even if all of its time was that of one operation: it is looked into with what follows.
-   */
+  /** Nobody waits, nobody is suspected, and what was answered is looked into with what follows. */
   #hasLittleToSay(): boolean {
     const { shards } = this.#route;
     if (shards !== this.#shards || this.#suspectedAtMs.size > 0) return false;
-    let count = 0;
-    let sumMs = 0;
-    for (let i = 0; i < shards.length; i++) {
-      const { text, binary, latency } = shards[i]!;
-      if (text.depth + binary.depth > 0) return false;
-      if (Math.max(text.timeoutsInRow, binary.timeoutsInRow) >= TIMEOUTS_MAX) return false;
-      count += latency.count;
-      sumMs += latency.sumMs;
-    }
     if (this.#detector?.isCalm === false) return false;
-    return count - this.#answeredCount < LITTLE && sumMs - this.#answeredSumMs < SLOW_MS_MIN;
-  }
-
-  #noteAnswered(): void {
-    this.#answeredCount = 0;
-    this.#answeredSumMs = 0;
-    for (const { latency } of this.#route.shards) {
-      this.#answeredCount += latency.count;
-      this.#answeredSumMs += latency.sumMs;
-    }
+    return shards.every(({ links, latency }) => {
+      const isQuiet = links.every((link) => link.depth === 0 && link.timeoutsInRow < TIMEOUTS_MAX);
+      return isQuiet && latency.isLittle;
+    });
   }
 
   /** Most of the shards are slow at the same time. */

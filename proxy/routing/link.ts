@@ -35,7 +35,7 @@ import { Reply } from "../../core/protocol/reply.ts";
 import { Verdict } from "../../core/protocol/request.ts";
 import { frameTextReply } from "../../core/protocol/textReply.ts";
 import type { Random } from "../../core/runtime/random.ts";
-import type { Histogram } from "./counters.ts";
+import { type ShardLatency, SLOW_MS_MIN } from "./counters.ts";
 import { settleFailed } from "./failure.ts";
 import type { Gather } from "./gather.ts";
 import { type Carrier, Invalidations } from "./invalidations.ts";
@@ -55,8 +55,11 @@ const DEADLINE_TOTAL_MS = 1000;
 /** A connection on which nothing comes back for so long is given up. */
 const STALL_MS = 1000;
 const CONNECT_TIMEOUT_MS = 1000;
-/** A thousand caches have thousands of connections, most of which carry little. */
-const FIFO_LENGTH_START = 32;
+/**
+ * A thousand caches have thousands of connections, most of which carry little. Up to 64 bytes lie in
+ * V8's own heap, beside their owner.
+ */
+const FIFO_LENGTH_START = 16;
 /** A connection that nobody has used for so long is closed; the next command opens another. */
 const IDLE_MS = 60_000;
 const DEPTH_MAX = 16 * 1024;
@@ -122,7 +125,7 @@ export interface LinkEvents {
 
 /** The shard that a link leads to. */
 export interface LinkOwner {
-  /** Something is on its way again after nothing was. */
+  /** There is something to look into: a command takes long, or enough were answered. */
   stirred(): void;
   /** A connection has proved that the shard answers. */
   answered(): void;
@@ -138,7 +141,7 @@ export interface LinkOptions {
   events: LinkEvents;
   sweep: Sweep;
   /** Latency of this shard, shared by both dialects. */
-  latency: Histogram;
+  latency: ShardLatency;
   owner: LinkOwner;
   /** Changes as the route of the link finds fit; DEADLINE_MS at most. */
   deadline: Readonly<{ ms: number }>;
@@ -157,12 +160,20 @@ const UNKNOWN_INTERVAL_MS = 250;
 export class Link implements Connecting, Carrier, CommandSink {
   readonly address: string;
   readonly dialect: Dialect;
-  readonly failureCounts: Float64Array = new Float64Array(LINK_FAILURES.length);
+  readonly failureCounts: Uint32Array = new Uint32Array(LINK_FAILURES.length);
   timedOutCount = 0;
   /** Since the last reply. */
   timeoutsInRow = 0;
   queueFullCount = 0;
-  readonly #options: LinkOptions;
+  // Not as one object: thousands of links are met cold, each with all that hangs behind it.
+  readonly #loop: Loop;
+  readonly #slots: Slots;
+  readonly #sweep: Sweep;
+  readonly #random: Random;
+  readonly #events: LinkEvents;
+  readonly #latency: ShardLatency;
+  readonly #owner: LinkOwner;
+  readonly #deadline: Readonly<{ ms: number }>;
   readonly #isBinary: boolean;
   #state: LinkState = "idle";
   #connection: Connection | null = null;
@@ -189,7 +200,14 @@ export class Link implements Connecting, Carrier, CommandSink {
     this.address = address;
     this.dialect = dialect;
     this.#isBinary = dialect === "binary";
-    this.#options = options;
+    this.#loop = options.loop;
+    this.#slots = options.slots;
+    this.#sweep = options.sweep;
+    this.#random = options.random;
+    this.#events = options.events;
+    this.#latency = options.latency;
+    this.#owner = options.owner;
+    this.#deadline = options.deadline;
     this.#unknown = new Invalidations(this);
   }
 
@@ -212,7 +230,7 @@ export class Link implements Connecting, Carrier, CommandSink {
       return "queueFull";
     }
     if (this.#state === "closed" || this.#state === "ejected") return "noShard";
-    if (this.#state === "waiting" && this.#options.loop.nowMs < this.#retryAtMs) return "noShard";
+    if (this.#state === "waiting" && this.#loop.nowMs < this.#retryAtMs) return "noShard";
     if (this.#state === "idle" || this.#state === "waiting") this.#connect();
     return this.#tail - this.#head < DEPTH_MAX ? undefined : "queueFull";
   }
@@ -228,9 +246,8 @@ export class Link implements Connecting, Carrier, CommandSink {
   expect(slot: number): void {
     if (this.#tail - this.#head === this.#fifo.length) this.#grow();
     if (this.#tail === this.#head) {
-      this.#progressAtMs = this.#options.loop.nowMs;
-      this.#options.sweep.add(this);
-      this.#options.owner.stirred();
+      this.#progressAtMs = this.#loop.nowMs;
+      this.#sweep.add(this);
     }
     this.#fifo[this.#tail++ & (this.#fifo.length - 1)] = slot;
   }
@@ -254,7 +271,8 @@ export class Link implements Connecting, Carrier, CommandSink {
   // ---- replies ----------------------------------------------------------------------------
 
   received(bytes: Buffer, from: number, to: number): number {
-    const { slots, loop } = this.#options;
+    const slots = this.#slots;
+    const loop = this.#loop;
     let at = from;
     if (this.#state === "validating") {
       at = this.#validated(bytes, from, to);
@@ -280,7 +298,8 @@ export class Link implements Connecting, Carrier, CommandSink {
           return this.#broken("opaque_mismatch", to);
         }
         if (entry >= NOTED) this.#trail.drop();
-        this.#options.latency.observe(loop.nowMs - slots.startedAtMs[slot]!);
+        this.#latency.observe(loop.nowMs - slots.startedAtMs[slot]!);
+        if (!this.#latency.isLittle) this.#owner.stirred();
         this.#settle(slot, bytes, at);
       }
       at += reply.size;
@@ -292,7 +311,7 @@ export class Link implements Connecting, Carrier, CommandSink {
   }
 
   #settle(slot: number, bytes: Buffer, at: number): void {
-    const { slots } = this.#options;
+    const slots = this.#slots;
     const queue = slots.queue[slot]!;
     if (queue !== null) {
       const isValues = !this.#isBinary && COMMANDS[slots.command[slot]!]!.shape === "values";
@@ -335,7 +354,8 @@ export class Link implements Connecting, Carrier, CommandSink {
     if (this.#state === "connecting" || this.#state === "validating") {
       if (nowMs >= this.#connectBeforeMs) this.fail("connect_timeout");
     }
-    const { slots, deadline } = this.#options;
+    const slots = this.#slots;
+    const deadline = this.#deadline;
     const deadlineMs = deadline.ms;
     while (this.#expired < this.#tail) {
       const index = this.#expired & (this.#fifo.length - 1);
@@ -344,12 +364,13 @@ export class Link implements Connecting, Carrier, CommandSink {
         const slot = entry & SLOT_MASK;
         const startedAtMs = slots.startedAtMs[slot]!;
         const silentMs = nowMs - Math.max(startedAtMs, this.#progressAtMs);
+        if (nowMs - startedAtMs >= SLOW_MS_MIN) this.#owner.stirred();
         if (silentMs < deadlineMs && nowMs - startedAtMs < DEADLINE_TOTAL_MS) break;
         this.#fifo[index] = -1 - slots.command[slot]!;
         this.timedOutCount++;
         this.timeoutsInRow++;
         if (entry >= NOTED) this.#unknown.add(this.#trail.take(), this.serial, nowMs);
-        this.#options.latency.observe(nowMs - slots.startedAtMs[slot]!);
+        this.#latency.observe(nowMs - slots.startedAtMs[slot]!);
         this.#settleFailed(slot, "timedOut");
       }
       this.#expired++;
@@ -363,16 +384,16 @@ export class Link implements Connecting, Carrier, CommandSink {
 
   #tellUnknown(nowMs: number): void {
     if (nowMs - this.#unknownToldAtMs < UNKNOWN_INTERVAL_MS) return;
-    if (!this.#unknown.isOverdue(nowMs, this.#options.sweep.patience)) return;
+    if (!this.#unknown.isOverdue(nowMs, this.#sweep.patience)) return;
     this.#unknownToldAtMs = nowMs;
-    this.#options.owner.outcomesUnknown();
+    this.#owner.outcomesUnknown();
   }
 
   /** The shard has to forget this key, or it is fenced; nobody waits for it. */
   invalidate(key: Buffer): void {
     if (this.#state === "ejected" || this.#state === "closed") return;
-    this.#unknown.add(key, NO_CONNECTION, this.#options.loop.nowMs);
-    this.#options.sweep.add(this);
+    this.#unknown.add(key, NO_CONNECTION, this.#loop.nowMs);
+    this.#sweep.add(this);
   }
 
   /** Keys of mutations whose outcome is unknown. */
@@ -381,7 +402,8 @@ export class Link implements Connecting, Carrier, CommandSink {
   }
 
   carry(command: number, bytes: Buffer, gather: Gather): boolean {
-    const { slots, loop } = this.#options;
+    const slots = this.#slots;
+    const loop = this.#loop;
     if (this.refusal() !== undefined || this.#state !== "ready") return false;
     if (!slots.hasRoom(1) || this.#connection!.isFull) return false;
     const slot = slots.open(null, command, loop.nowMs);
@@ -393,7 +415,7 @@ export class Link implements Connecting, Carrier, CommandSink {
   }
 
   #settleFailed(slot: number, problem: Problem): void {
-    const { slots } = this.#options;
+    const slots = this.#slots;
     const queue = slots.queue[slot]!;
     if (queue !== null) return settleFailed(queue, slots, slot, problem);
     slots.gather[slot]?.fail(slot, problem);
@@ -403,14 +425,14 @@ export class Link implements Connecting, Carrier, CommandSink {
   // ---- the connection ---------------------------------------------------------------------
 
   #connect(): void {
-    const { loop } = this.#options;
+    const loop = this.#loop;
     this.serial++;
     const connection = loop.connect(endpointOf(this.address), this);
     connection.corked = true;
     this.#connection = connection;
     this.#connectBeforeMs = loop.nowMs + CONNECT_TIMEOUT_MS;
-    this.#options.sweep.add(this);
-    this.#options.owner.stirred();
+    this.#sweep.add(this);
+    this.#owner.stirred();
     this.#transition("connecting", "wanted");
   }
 
@@ -420,7 +442,7 @@ export class Link implements Connecting, Carrier, CommandSink {
   }
 
   opened(): void {
-    this.#options.loop.turn();
+    this.#loop.turn();
     this.#transition("validating", "connected");
     this.#connection!.greet(this.#isBinary ? BINARY_NOOP : TEXT_VERSION);
   }
@@ -436,17 +458,18 @@ export class Link implements Connecting, Carrier, CommandSink {
       : bytes.toString("latin1", from, from + 8) === "VERSION ";
     if (!isValid) return this.#broken("not_valid", to);
     this.#attempt = 0;
-    this.#progressAtMs = this.#options.loop.nowMs;
+    this.#progressAtMs = this.#loop.nowMs;
     this.#transition("ready", "validated");
     this.#connection!.uncork();
-    this.#unknown.send(this.#options.loop.nowMs);
-    this.#options.owner.answered();
+    this.#unknown.send(this.#loop.nowMs);
+    this.#owner.answered();
     return from + size;
   }
 
   /** Commands in flight that are waiting for longer than `durationMs`; counts up to `countMax`. */
   waitingCount(durationMs: number, countMax: number): number {
-    const { slots, loop } = this.#options;
+    const slots = this.#slots;
+    const loop = this.#loop;
     const beforeMs = loop.nowMs - durationMs;
     let count = 0;
     for (let at = this.#head; at < this.#tail && count < countMax; at++) {
@@ -461,7 +484,8 @@ export class Link implements Connecting, Carrier, CommandSink {
 
   /** How long the oldest operation in flight has been waiting; 0 if none is. */
   get oldestMs(): number {
-    const { slots, loop } = this.#options;
+    const slots = this.#slots;
+    const loop = this.#loop;
     for (let at = this.#expired; at < this.#tail; at++) {
       const slot = this.#fifo[at & (this.#fifo.length - 1)]!;
       if (slot >= 0) return Math.max(0, loop.nowMs - slots.startedAtMs[slot]!);
@@ -474,7 +498,9 @@ export class Link implements Connecting, Carrier, CommandSink {
     const connection = this.#connection;
     if (connection === null) return;
     this.#connection = null;
-    const { random, loop, sweep } = this.#options;
+    const random = this.#random;
+    const loop = this.#loop;
+    const sweep = this.#sweep;
     // Nothing goes out before the connection has proved itself: what waited did not happen.
     const wasSent = this.#state === "ready";
     this.failureCounts[LINK_FAILURES.indexOf(reason)]!++;
@@ -503,7 +529,7 @@ export class Link implements Connecting, Carrier, CommandSink {
     else if (this.#unknown.count > 0) sweep.add(this);
     this.timeoutsInRow = 0;
     this.drained();
-    this.#options.owner.linkFailed(reason);
+    this.#owner.linkFailed(reason);
   }
 
   /** Nobody has asked for anything for a while. */
@@ -541,7 +567,7 @@ export class Link implements Connecting, Carrier, CommandSink {
     if (from === to) return;
     assert(from !== "closed", `${this.address}: closed -> ${to}`);
     this.#state = to;
-    this.#options.events.transition(this, from, to, reason);
+    this.#events.transition(this, from, to, reason);
   }
 
   #grow(): void {

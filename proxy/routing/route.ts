@@ -15,11 +15,12 @@ import {
   type WeightedNode,
 } from "../../core/cluster/continuum.ts";
 import { BusyKeys } from "./busyKeys.ts";
-import { Histogram } from "./counters.ts";
+import { ShardLatency } from "./counters.ts";
 import { Flights } from "./flights.ts";
 import { Health, type HealthEvents, type Trouble } from "./health.ts";
 import { HEDGE_AFTER_MS, Hedges } from "./hedges.ts";
 import { DEADLINE_MS, Link, type LinkFailure, type LinkOptions, type LinkOwner } from "./link.ts";
+import type { Dialect } from "./replies.ts";
 import type { Rounds } from "./rounds.ts";
 
 export interface ShardTarget {
@@ -45,7 +46,11 @@ export type Detour = ReadonlyMap<string, string | null>;
 const WAITING_COUNT_MAX = 256;
 const NO_DETOURS: ReadonlyMap<string, Detour> = new Map();
 
-export type RouteOptions = Omit<LinkOptions, "latency" | "owner" | "deadline"> & { rounds: Rounds };
+export type RouteOptions = Omit<LinkOptions, "latency" | "owner" | "deadline"> & {
+  rounds: Rounds;
+  /** Nobody will ever ask it: it needs no shards. */
+  isDormant?: boolean;
+};
 
 /** What links need of their route. */
 type SharedOptions = RouteOptions & Pick<LinkOptions, "deadline">;
@@ -64,9 +69,12 @@ export class ShardLinks implements LinkOwner {
   readonly address: string;
   /** The node of the ejected shard whose keys it has; null if it is a shard in its own right. */
   readonly standsInFor: string | null;
-  readonly latency: Histogram = new Histogram();
-  readonly text: Link;
-  readonly binary: Link;
+  readonly latency: ShardLatency = new ShardLatency();
+  /** One for each dialect in which somebody has wanted something of it: mostly one. */
+  readonly links: Link[] = [];
+  #text: Link | null = null;
+  #binary: Link | null = null;
+  #isRetired = false;
   isOut = false;
   /** Nobody uses its keys' other place yet, or still. */
   isClosed = false;
@@ -75,6 +83,7 @@ export class ShardLinks implements LinkOwner {
   hedgeAfterMs = HEDGE_AFTER_MS;
   /** Of the shard whose keys it has. */
   stamp: Buffer | null = null;
+  readonly #options: SharedOptions;
   readonly #events: ShardEvents;
 
   constructor({ target, standsInFor }: ShardPlace, options: SharedOptions, events: ShardEvents) {
@@ -82,10 +91,30 @@ export class ShardLinks implements LinkOwner {
     this.node = node;
     this.address = address;
     this.standsInFor = standsInFor;
+    this.#options = options;
     this.#events = events;
-    const linkOptions = { ...options, latency: this.latency, owner: this };
-    this.text = new Link(address, "text", linkOptions);
-    this.binary = new Link(address, "binary", linkOptions);
+  }
+
+  get text(): Link {
+    this.#text ??= this.#linkIn("text");
+    return this.#text;
+  }
+
+  get binary(): Link {
+    this.#binary ??= this.#linkIn("binary");
+    return this.#binary;
+  }
+
+  #linkIn(dialect: Dialect): Link {
+    const link = new Link(this.address, dialect, {
+      ...this.#options,
+      latency: this.latency,
+      owner: this,
+    });
+    if (this.isOut) link.eject();
+    if (this.#isRetired) link.retire();
+    this.links.push(link);
+    return link;
   }
 
   /** For people and metrics; no two shards of a cache share it. */
@@ -100,23 +129,46 @@ export class ShardLinks implements LinkOwner {
 
   /** Nobody could use it now, whether somebody tries or not. */
   get isAway(): boolean {
-    const { text, binary } = this;
-    if (text.state === "ready" || binary.state === "ready") return false;
-    return text.state === "waiting" || binary.state === "waiting";
+    let isWaiting = false;
+    for (const { state } of this.links) {
+      if (state === "ready") return false;
+      isWaiting ||= state === "waiting";
+    }
+    return isWaiting;
+  }
+
+  /** Commands in flight. */
+  get depth(): number {
+    let depth = 0;
+    for (const link of this.links) depth += link.depth;
+    return depth;
+  }
+
+  /** Of the connection that has most of them. */
+  get timeoutsInRow(): number {
+    let most = 0;
+    for (const { timeoutsInRow } of this.links) most = Math.max(most, timeoutsInRow);
+    return most;
+  }
+
+  /** Age of the operation that waits for longest; 0 without one. */
+  get oldestMs(): number {
+    let oldestMs = 0;
+    for (const link of this.links) oldestMs = Math.max(oldestMs, link.oldestMs);
+    return oldestMs;
   }
 
   /** Operations that wait for longer than `durationMs`, counted up to a bound. */
   waitingCount(durationMs: number): number {
-    return (
-      this.text.waitingCount(durationMs, WAITING_COUNT_MAX) +
-      this.binary.waitingCount(durationMs, WAITING_COUNT_MAX)
-    );
+    let count = 0;
+    for (const link of this.links) count += link.waitingCount(durationMs, WAITING_COUNT_MAX);
+    return count;
   }
 
   setOut(isOut: boolean): void {
     if (this.isOut === isOut) return;
     this.isOut = isOut;
-    for (const link of [this.text, this.binary]) {
+    for (const link of this.links) {
       if (isOut) link.eject();
       else link.readmit();
     }
@@ -128,8 +180,7 @@ export class ShardLinks implements LinkOwner {
 
   /** What one dialect has found the other need not wait for. */
   answered(): void {
-    this.text.retryNow();
-    this.binary.retryNow();
+    for (const link of this.links) link.retryNow();
   }
 
   linkFailed(reason: LinkFailure): void {
@@ -141,13 +192,12 @@ export class ShardLinks implements LinkOwner {
   }
 
   closeIfIdle(nowMs: number): void {
-    this.text.closeIfIdle(nowMs);
-    this.binary.closeIfIdle(nowMs);
+    for (const link of this.links) link.closeIfIdle(nowMs);
   }
 
   retire(): void {
-    this.text.retire();
-    this.binary.retire();
+    this.#isRetired = true;
+    for (const link of this.links) link.retire();
   }
 }
 
@@ -286,6 +336,7 @@ export class Route {
     detours: ReadonlyMap<string, Detour> = NO_DETOURS,
     before: readonly WeightedNode[] | null = null,
   ): void {
+    if (this.#options.isDormant === true) return;
     const known = new Map(this.shards.map((shard) => [idOf(shard, shard.standsInFor), shard]));
     const keep = (target: ShardTarget, standsInFor: string | null): ShardLinks => {
       const id = idOf(target, standsInFor);

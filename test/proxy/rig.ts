@@ -7,7 +7,7 @@ import { SLAB_SIZE } from "../../core/io/arena.ts";
 import { Loop } from "../../core/io/loop.ts";
 import { Command } from "../../core/protocol/command.ts";
 import type { Random } from "../../core/runtime/random.ts";
-import { CacheCounters, Histogram } from "../../proxy/routing/counters.ts";
+import { CacheCounters, ShardLatency } from "../../proxy/routing/counters.ts";
 import { DEADLINE_MS, Link, type LinkState } from "../../proxy/routing/link.ts";
 import { type Dialect, type QueueOwner, ReplyQueue } from "../../proxy/routing/replies.ts";
 import { SlotState, Slots } from "../../proxy/routing/slots.ts";
@@ -33,8 +33,11 @@ export class Rig {
   /** What the links take for chance: how much of the longest delay is waited. */
   chance = 0;
   readonly deadline = { ms: DEADLINE_MS };
-  /** How often a link has told that outcomes stay unknown. */
+  /** How often a link has told that outcomes stay unknown, and that there is something to look into. */
   unknownCount = 0;
+  stirredCount = 0;
+  /** Of all links. */
+  readonly latency: ShardLatency = new ShardLatency();
   readonly #sweep: Sweep;
   readonly #pairs: Pair[] = [];
   readonly #links: Link[] = [];
@@ -54,10 +57,10 @@ export class Rig {
       slots: this.slots,
       random,
       sweep: this.#sweep,
-      latency: new Histogram(),
+      latency: this.latency,
       deadline: this.deadline,
       owner: {
-        stirred: () => {},
+        stirred: () => this.stirredCount++,
         answered: () => {},
         linkFailed: () => {},
         outcomesUnknown: () => this.unknownCount++,

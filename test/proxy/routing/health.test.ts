@@ -226,9 +226,9 @@ describe("a cache in which nothing happens", () => {
     }
     expect(route.health.seenOf(shard("n1")).slow.slow).toBe(3);
     nowMs += 20_000;
-    for (let i = 0; i < 10; i++) ask(0.3);
+    for (let i = 0; i < 20; i++) ask(0.3);
     pass(1);
-    expect(route.health.seenOf(shard("n1")).slow).toEqual({ count: 10, slow: 0 });
+    expect(route.health.seenOf(shard("n1")).slow).toEqual({ count: 20, slow: 0 });
   });
 
   test("is not looked into for a few quick commands, but for a slow one at once", () => {

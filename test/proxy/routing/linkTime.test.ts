@@ -12,6 +12,49 @@ import { expectNothingLeft, failures, heard, twoInFlight, useLinkRig } from "./l
 
 const at = useLinkRig();
 
+describe("its health is looked into", () => {
+  test("when a command is in flight for long, and when it is given up", async () => {
+    const { link } = await twoInFlight(at);
+    const before = at.rig.stirredCount;
+    const { nowMs } = at.rig.loop;
+    at.rig.slots.startedAtMs.fill(nowMs);
+    link.sweep(nowMs + 4);
+    expect(at.rig.stirredCount).toBe(before);
+    link.sweep(nowMs + 6);
+    expect(at.rig.stirredCount).toBeGreaterThan(before);
+    const afterLong = at.rig.stirredCount;
+    link.sweep(nowMs + 251);
+    expect(at.rig.stirredCount).toBeGreaterThan(afterLong);
+  });
+
+  test("when what was answered since the last look is much, or was slow", async () => {
+    const { link, client, connection } = await twoInFlight(at);
+    connection.write("END\r\nSTORED\r\n");
+    await heard(client, "END\r\nSTORED\r\n");
+    const { latency, slots, loop } = at.rig;
+    /** Whether the answer to a command of so many milliseconds ago is worth a look. */
+    const isLookedInto = async (sentBeforeMs: number): Promise<boolean> => {
+      const [before, had] = [at.rig.stirredCount, client.text.length];
+      client.send(link, "delete", "delete c\r\n");
+      await connection.takeText("delete c\r\n");
+      slots.startedAtMs.fill(loop.nowMs - sentBeforeMs);
+      connection.write("DELETED\r\n");
+      await until("it is answered", () => client.text.length > had);
+      return at.rig.stirredCount > before;
+    };
+    // Before it was sent: however slow this machine is, that is quick.
+    const quickMs = -10_000;
+    latency.looked();
+    expect(await isLookedInto(quickMs)).toBe(false);
+    latency.looked();
+    expect(await isLookedInto(1_000)).toBe(true);
+    latency.looked();
+    for (let count = 0; count < 28; count++) latency.observe(0.01);
+    expect(await isLookedInto(quickMs)).toBe(false);
+    expect(await isLookedInto(quickMs)).toBe(true);
+  });
+});
+
 describe("a deadline", () => {
   test("that passes makes a miss of a read and an error of a write", async () => {
     const { link, client } = await twoInFlight(at);
