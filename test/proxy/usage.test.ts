@@ -39,6 +39,7 @@ class FakeProxy {
   readonly figures: Figures[] = [0, 1].map(() => ({ usage: new Map(), uses: new Map() }));
   readonly gone: Set<string> = new Set();
   commitCount = 0;
+  lookCount = 0;
   isAway = false;
   lease: Lease | undefined = lease;
   changeCount = 0;
@@ -60,6 +61,7 @@ class FakeProxy {
       startedAtMs: STARTED_AT_MS,
       lease: () => this.lease,
       figures: async () => {
+        this.lookCount++;
         const told = this.figures.map(({ usage, uses }) => ({ usage, uses: new Map(uses) }));
         for (const { uses } of this.figures) uses.clear();
         return told;
@@ -85,6 +87,19 @@ const records = async (kind: "usage" | "lastUse") =>
   Object.fromEntries((await state.list(kind)).entries.map(({ id, value }) => [id, value]));
 
 describe("figures of a proxy", () => {
+  test("are gathered anew when what was seen is written, but for a last commit", async () => {
+    const proxy = new FakeProxy();
+    for (let cache = 0; cache < 2 * CHANGES_MAX + 10; cache++)
+      proxy.set(0, `c${cache}`, usageOf(1));
+    const looks: number[] = [];
+    for (let second = 0; second < 4; second++) {
+      await proxy.writer.write();
+      looks.push(proxy.lookCount);
+    }
+    expect(looks).toEqual([1, 1, 2, 3]);
+    expect(Object.keys(await records("usage"))).toHaveLength(2 * CHANGES_MAX + 10);
+  });
+
   test("are those of all its workers together", async () => {
     const proxy = new FakeProxy();
     proxy.set(0, "c1", usageOf(2));
