@@ -184,8 +184,6 @@ export class EtcdClient {
   #index = 0;
   #connection: Connection | undefined;
   #closed = false;
-  /** Streams of the connection in use; they end with it. */
-  readonly #calls = new Set<Call>();
 
   constructor(options: EtcdClientOptions) {
     this.#options = options;
@@ -220,18 +218,11 @@ export class EtcdClient {
       if (failure.code !== CODE.cancelled) this.#giveUp(connection);
       return failure;
     };
-    const opening = connection.stream(method, durationMsMax, {
-      heard,
-      ended: (failure) => {
-        this.#calls.delete(call);
-        ended(failed(failure));
-      },
-    });
-    const call = await opening.catch((failure: EtcdFailure) => {
-      throw failed(failure);
-    });
-    this.#calls.add(call);
-    if (connection !== this.#connection) call.cancel(); // Given up while it was opened.
+    const call = await connection
+      .stream(method, durationMsMax, { heard, ended: (failure) => ended(failed(failure)) })
+      .catch((failure: EtcdFailure) => {
+        throw failed(failure);
+      });
     return {
       write: (message) => call.write(encode(method.request, message)),
       cancel: () => call.cancel(),
@@ -299,6 +290,5 @@ export class EtcdClient {
   #disconnect(): void {
     this.#connection?.close();
     this.#connection = undefined;
-    for (const call of this.#calls) call.cancel();
   }
 }

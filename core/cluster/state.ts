@@ -88,8 +88,8 @@ export interface ClusterState {
    */
   commit(changes: readonly Change[]): Promise<Commit>;
   /**
-   * Tells every change after `fromRevision`, in order, one call per revision, never from within
-   * this call. A watcher too far behind (history compacted) or ahead (a restored backup) gets
+   * Tells every change after `fromRevision` (of the kinds that the state was opened for), in order,
+   * one call per revision, never from within this call. A watcher too far behind (history compacted) or ahead (a restored backup) gets
    * `reset` first, then every live record as a change, in one call.
    */
   watch(
