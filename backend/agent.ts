@@ -227,6 +227,7 @@ export class Agent {
 
   #changed(seen: readonly Seen[], newest: number): void {
     this.#revision = newest;
+    const { revision: appliedBefore } = this.#applied;
     for (const { kind, id, value, revision } of seen) {
       if (kind === "cache") this.#cacheSeen(id, value);
       else if (kind === "node") put(this.#nodes, id, value);
@@ -239,14 +240,14 @@ export class Agent {
         put(this.#ejections, id, value === null ? null : { value, revision });
       else if (kind === "proxy") this.#applied.proxySeen(id, value);
     }
-    if (this.#concerns(seen)) void this.#reconcile();
+    const isNews = seen.some(({ kind }) => kind !== "proxy" && isFollowed(kind));
+    const isAwaited = this.#applied.revision !== appliedBefore && this.#awaitsProxies;
+    if (isNews || isAwaited) void this.#reconcile();
   }
 
-  /** Proxies tell often what they have applied: that matters while a shard is out, or keys move. */
-  #concerns(seen: readonly Seen[]): boolean {
-    if (this.#layouts.isWaiting) return true;
-    if (this.#ejections.size + this.#standIns.size > 0) return true;
-    return seen.some(({ kind }) => kind !== "proxy" && isFollowed(kind));
+  /** What all proxies have applied matters while a shard is out, or keys move. */
+  get #awaitsProxies(): boolean {
+    return this.#layouts.isWaiting || this.#ejections.size + this.#standIns.size > 0;
   }
 
   /** Living nodes, and those that are away: their shards tell what they were like. */
