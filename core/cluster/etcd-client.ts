@@ -37,7 +37,6 @@ const FINAL_CODES: ReadonlySet<number> = new Set([
 export class EtcdFailure extends Error {
   override readonly name = "EtcdFailure";
   readonly code: number;
-
   /** etcd has surely not seen the request. */
   readonly #isUnseen: boolean;
 

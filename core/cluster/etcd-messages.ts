@@ -201,7 +201,7 @@ const keyValue = new Shape<KeyValue>({
   value: [5, "bytes"],
 });
 
-export const SORT = { none: 0, ascend: 1, descend: 2 } as const;
+export const SORT = { none: 0, descend: 2 } as const;
 
 interface RangeRequest {
   key: Buffer;
